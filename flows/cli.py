@@ -1,0 +1,214 @@
+"""The command `cuvee`: words in, one function call, words out.
+
+Imports of the packages that do the work stand inside the commands, so that commands that only look
+start at once.
+"""
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from rich.console import Console
+
+from catalog.errors import CuveeError, UserError
+
+app = typer.Typer(
+    name="cuvee",
+    help="Curate multimodal training data into exact, persisted training plans.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+CatalogOption = Annotated[Path, typer.Option("--catalog", help="Folder of the catalog.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines.")]
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Curate multimodal training data into exact, persisted training plans."""
+
+
+@app.command()
+def sources(as_json: JsonOption = False) -> None:
+    """List the official formats that can be read."""
+    from pipeline.peek import sources_json, sources_table
+
+    if as_json:
+        for line in sources_json():
+            typer.echo(line)
+    else:
+        Console().print(sources_table())
+
+
+@app.command()
+def peek(
+    name: Annotated[str, typer.Argument(help="Source, as `cuvee sources` lists them.")],
+    root: Annotated[Path, typer.Argument(help="Folder of the official release.")],
+    split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many records.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a reader yields, without writing anything."""
+    import orjson
+
+    from pipeline.peek import peek as look
+    from pipeline.peek import show
+
+    found = look(name, root, split=split, limit=limit)
+    if as_json:
+        for item in found:
+            sys.stdout.buffer.write(orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.flush()
+    else:
+        show(Console(), found)
+
+
+@app.command()
+def ingest(
+    pairs: Annotated[list[str] | None, typer.Argument(metavar="[NAME=ROOT]...")] = None,
+    catalog: Annotated[Path | None, typer.Option(help="Folder of the catalog.")] = None,
+    file: Annotated[Path | None, typer.Option("-f", "--file", help="cuvee.yaml")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be done and why.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: cores.")] = None,
+    runner: Annotated[str, typer.Option(help="process, thread, ray or dask")] = "process",
+) -> None:
+    """Read official releases into the catalog; only what changed is done again."""
+    from pipeline.jobs import jobs_of_file, jobs_of_pairs
+
+    if file is not None and not pairs:
+        folder, jobs = jobs_of_file(file)
+        folder = catalog or folder
+    elif pairs and catalog is not None and file is None:
+        folder, jobs = catalog, jobs_of_pairs(pairs)
+    else:
+        raise UserError(
+            "say what to ingest", fix="cuvee ingest NAME=ROOT … --catalog DIR, or -f cuvee.yaml"
+        )
+    console = Console()
+    if dry_run:
+        from pipeline.ingest import survey_table
+
+        console.print(survey_table(folder, jobs))
+        return
+    from flows.ingest import run_ingest
+
+    if not run_ingest(folder, jobs, workers=workers, runner=runner, console=console):
+        raise typer.Exit(1)
+
+
+@app.command()
+def stats(
+    catalog: CatalogOption,
+    recipe: Annotated[Path | None, typer.Option(help="Only what this recipe uses.")] = None,
+    plan: Annotated[str | None, typer.Option(help="What this plan draws.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained page.")] = None,
+) -> None:
+    """Show what the catalog holds."""
+    from flows.statistics import show_statistics
+
+    show_statistics(Console(), catalog, recipe=recipe, plan=plan, html=html)
+
+
+@app.command()
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="Recipe (YAML).")],
+    catalog: CatalogOption,
+) -> None:
+    """Encode what is new, mix, pack, and commit the training plan; show its pre-flight."""
+    from flows.plan import run_plan
+
+    run_plan(recipe, catalog, Console())
+
+
+@app.command()
+def train(run: Annotated[Path, typer.Argument(help="Run file (YAML).")]) -> None:
+    """Train; rerun the same command to continue after any stop."""
+    from flows.train import run_train
+
+    if code := run_train(run, Console()):
+        raise typer.Exit(code)
+
+
+@app.command(name="eval")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    split: Annotated[str, typer.Option(help="Split to score.")],
+    source: Annotated[list[str] | None, typer.Option(help="Only these sources.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many a source.")] = None,
+) -> None:
+    """Generate answers and score them as the official benchmarks do."""
+    from flows.evaluate import run_evaluate
+
+    run_evaluate(run, split, sources=source, limit=limit, console=Console())
+
+
+@app.command()
+def trace(
+    plan: Annotated[str, typer.Argument(help="Plan id, its beginning, or its folder.")],
+    catalog: Annotated[Path | None, typer.Option(help="Folder of the catalog.")] = None,
+    step: Annotated[int | None, typer.Option(min=0, help="List the samples of this step.")] = None,
+    sample: Annotated[str | None, typer.Option(help="List the steps that see it.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which samples a step sees, with file and licence, or which steps see a sample."""
+    from pipeline.trace import show_trace
+
+    show_trace(Console(), plan, catalog=catalog, step=step, sample=sample, as_json=as_json)
+
+
+@app.command()
+def verify(catalog: CatalogOption) -> None:
+    """Hash every stored picture again and name the damaged ones."""
+    from flows.statistics import show_verification
+
+    if damaged := show_verification(Console(), catalog):
+        raise CuveeError(f"{damaged} damaged pictures")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where everything is written.")] = Path("demo"),
+) -> None:
+    """Run the whole road on real scans and text that come with Python packages."""
+    from flows.demo import run_demo
+
+    run_demo(folder, Console())
+
+
+def main() -> None:
+    """Run the command line; a problem is one message and a non-zero exit code."""
+    debug = "--debug" in sys.argv
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except KeyboardInterrupt:
+        typer.echo("interrupted; run the same command again to continue", err=True)
+        code = 130
+    except CuveeError as error:
+        if debug:
+            raise
+        typer.echo(f"cuvee: {error}", err=True)
+        code = 1
+    except BrokenPipeError:
+        code = 0
+    except OSError as error:
+        if debug:
+            raise
+        typer.echo(f"cuvee: {_explain(error)}", err=True)
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return "the disk is full; nothing was left half written\nFix: free space, run it again"
+    return f"{error.strerror or error}: {error.filename or ''}\nFix: check the path and its rights"

@@ -1,0 +1,203 @@
+"""What may enter the catalog: pictures that decode, paths that stay inside, records that make sense."""
+
+import errno
+import io
+import math
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import simplejpeg
+from PIL import Image
+
+from catalog.record import ImageRef, Record
+
+MAX_BYTES = 256 * 1024**2
+"""Largest picture file taken, in bytes."""
+MAX_PIXELS = 250_000_000
+"""Largest picture taken, in pixels: InfographicVQA's tallest fit, decompression bombs do not."""
+MAX_RATIO = 200
+"""Largest ratio of unpacked to packed size of a zip member."""
+BOX_TOLERANCE = 1.0
+"""How far a box may pass the picture's edge, in pixels: official boxes are rounded."""
+
+EXIF_ORIENTATION = 0x0112
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError)
+
+# Our own limit stands before Pillow's, which would warn on pictures that official sets hold.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+
+class Refused(Exception):  # noqa: N818 - an outcome, not an error
+    """Something cannot be taken; `reason` is short and countable."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason, self.message = reason, message
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type["Refused"], tuple[str, str]]:
+        return Refused, (self.reason, self.message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A picture that was decoded once, from first to last byte."""
+
+    format: str
+    """Pillow's name of the format found in the bytes: JPEG, PNG, ..."""
+    width: int
+    height: int
+    """As stored, before the EXIF orientation."""
+    orientation: int
+    """EXIF orientation, 1 to 8."""
+
+    @property
+    def displayed(self) -> tuple[int, int]:
+        """Width and height after the EXIF orientation."""
+        turned = self.orientation >= 5
+        return (self.height, self.width) if turned else (self.width, self.height)
+
+
+def inside(root: Path, path: str) -> Path:
+    """Return `root / path`.
+
+    Links inside the root may lead elsewhere: picture folders are often linked.
+
+    Raises:
+        Refused: `unsafe_path`, the path is absolute or climbs out of the root.
+    """
+    parts = PurePosixPath(path.replace("\\", "/"))
+    if not path or parts.is_absolute() or ".." in parts.parts or "\0" in path:
+        raise Refused("unsafe_path", f"{path!r} does not stay inside the dataset folder")
+    return root / parts
+
+
+def read_picture(root: Path, ref: ImageRef) -> bytes:
+    """Return the bytes of a picture file or of a member of a zip or tar.
+
+    Raises:
+        Refused: `unsafe_path`, `missing_file`, `symlink_loop`, `unreadable_file`, `too_large`,
+            `zip_bomb`.
+    """
+    path = inside(root, ref.path)
+    try:
+        if ref.member is not None:
+            return _member(path, ref.member)
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise Refused("too_large", f"{ref.path} has {size:,} bytes, the limit is {MAX_BYTES:,}")
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, KeyError) as error:
+        raise Refused("missing_file", f"{ref.path} is not there") from error
+    except RuntimeError as error:
+        raise Refused("symlink_loop", f"{ref.path} is a link to itself") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Refused("symlink_loop", f"{ref.path} is a link to itself") from error
+        raise Refused("unreadable_file", f"{ref.path}: {error.strerror or error}") from error
+    except (zipfile.BadZipFile, tarfile.TarError) as error:
+        raise Refused("unreadable_file", f"{ref.path}: {error}") from error
+
+
+def _member(path: Path, member: str) -> bytes:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo(member)
+            if info.file_size > MAX_BYTES or info.file_size > MAX_RATIO * max(
+                info.compress_size, 1024
+            ):
+                raise Refused(
+                    "zip_bomb",
+                    f"{path.name}:{member} unpacks {info.compress_size:,} to {info.file_size:,} bytes",
+                )
+            return archive.read(info)
+    with tarfile.open(path) as archive:
+        found = archive.getmember(member)
+        file = archive.extractfile(found)
+        if file is None:
+            raise Refused("missing_file", f"{path.name}:{member} is not a file")
+        if found.size > MAX_BYTES:
+            raise Refused("too_large", f"{path.name}:{member} has {found.size:,} bytes")
+        return file.read()
+
+
+def measure(data: bytes) -> Picture:
+    """Decode a picture once and return its format and size.
+
+    Raises:
+        Refused: `empty_file`, `not_a_picture`, `decompression_bomb`, `damaged_picture`.
+    """
+    if not data:
+        raise Refused("empty_file", "the file has no bytes")
+    try:
+        image = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise Refused("decompression_bomb", str(error)) from error
+    except _UNREADABLE as error:
+        raise Refused("not_a_picture", f"no known picture format: {error}") from error
+    with image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise Refused(
+                "decompression_bomb", f"{width} x {height} pixels, the limit is {MAX_PIXELS:,}"
+            )
+        try:
+            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+            _decode(image, data)
+        except _UNREADABLE as error:
+            raise Refused("damaged_picture", f"does not decode to its end: {error}") from error
+        return Picture(
+            format=image.format or "unknown",
+            width=width,
+            height=height,
+            orientation=orientation if orientation in range(1, 9) else 1,
+        )
+
+
+def _decode(image: Image.Image, data: bytes) -> None:
+    """Read the picture to its last byte; JPEGs at an eighth of the size, which reads all of it."""
+    if image.format == "JPEG" and image.mode in ("L", "RGB"):
+        # strict: a warning, such as a premature end, is an error.
+        simplejpeg.decode_jpeg(
+            data, colorspace="GRAY", min_height=1, min_width=1, min_factor=8, fastdct=True, strict=True
+        )
+    else:
+        image.load()
+
+
+def check_record(record: Record, sizes: tuple[tuple[int, int], ...]) -> None:
+    """Check what holds for every record; `sizes` are the displayed sizes of its pictures.
+
+    Raises:
+        Refused: `no_answer`, `empty_answer`, `broken_text`, `wrong_image_index`, `bad_box`,
+            `box_outside_picture`.
+    """
+    if record.answers is not None and not record.answers and not record.regions:
+        raise Refused("no_answer", "the list of answers is empty")
+    last = record.messages[-1] if record.messages else None
+    if last is not None and last.role == "assistant" and not last.content.strip():
+        raise Refused("empty_answer", "the last assistant turn is blank")
+    for message in record.messages:
+        try:
+            message.content.encode()
+        except UnicodeEncodeError as error:
+            raise Refused("broken_text", f"not valid Unicode: {error.reason}") from error
+    for region in record.regions:
+        if not 0 <= region.image < len(record.images):
+            raise Refused(
+                "wrong_image_index",
+                f"region {region.label!r} is on picture {region.image} of {len(record.images)}",
+            )
+        if region.box is None:
+            continue
+        width, height = sizes[region.image]
+        if not all(math.isfinite(value) for value in region.box):
+            raise Refused("bad_box", f"region {region.label!r}: {region.box} is not finite")
+        x0, y0, x1, y1 = region.box
+        edge = BOX_TOLERANCE
+        if x0 < -edge or y0 < -edge or x1 > width + edge or y1 > height + edge:
+            raise Refused(
+                "box_outside_picture",
+                f"region {region.label!r}: box {region.box} on a picture of {width} x {height}",
+            )
