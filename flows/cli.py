@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
 
@@ -184,28 +183,17 @@ def main() -> None:
     """Run the command line; a problem is one message and a non-zero exit code."""
     debug = "--debug" in sys.argv
     try:
-        code = app(standalone_mode=False)
-    except click.exceptions.Abort:
-        code = 130
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except KeyboardInterrupt:
-        typer.echo("interrupted; run the same command again to continue", err=True)
-        code = 130
+        app()
     except CuveeError as error:
         if debug:
             raise
         typer.echo(f"cuvee: {error}", err=True)
-        code = 1
-    except BrokenPipeError:
-        code = 0
+        sys.exit(1)
     except OSError as error:
         if debug:
             raise
         typer.echo(f"cuvee: {_explain(error)}", err=True)
-        code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(1)
 
 
 def _explain(error: OSError) -> str:

@@ -1,0 +1,142 @@
+"""When sources are ingested: survey, cut, build the chunks in parallel, commit each source whole."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import flows.quiet  # noqa: F401 - before prefect
+from catalog import Catalog
+from catalog.errors import CuveeError, UserError
+from pipeline.ingest import Built, build, commit, cut, survey
+from pipeline.jobs import Job
+from pipeline.sources import find
+from prefect import flow, task
+from prefect.futures import PrefectFuture, as_completed
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+RUNNERS = ("process", "thread", "ray", "dask")
+
+
+def task_runner(name: str, workers: int | None) -> TaskRunner[Any]:
+    """Return the Prefect task runner of a name.
+
+    Raises:
+        UserError: no such runner, or its package is not installed.
+    """
+    match name:
+        case "process":
+            return ProcessPoolTaskRunner(max_workers=workers)
+        case "thread":
+            return ThreadPoolTaskRunner(max_workers=workers)
+        case "ray" | "dask":
+            try:
+                if name == "ray":
+                    from prefect_ray import RayTaskRunner
+
+                    return RayTaskRunner(init_kwargs={"num_cpus": workers} if workers else {})
+                from prefect_dask import DaskTaskRunner
+
+                return DaskTaskRunner(cluster_kwargs={"n_workers": workers} if workers else {})
+            except ModuleNotFoundError as error:
+                raise UserError(
+                    f"the runner {name} is not installed", fix=f"pip install 'cuvee[{name}]'"
+                ) from error
+    raise UserError(f"no runner {name!r}", fix=f"one of {', '.join(RUNNERS)}")
+
+
+build_chunk = task(name="build chunk", retries=0)(build)
+cut_source = task(name="cut source")(cut)
+commit_source = task(name="commit source")(commit)
+
+
+@flow(name="ingest", validate_parameters=False)
+def ingest_flow(catalog: Path, jobs: Sequence[Job], progress: Progress) -> dict[str, str]:
+    """Ingest the sources one after the other; return the problem of each that was stopped."""
+    problems = {}
+    for job in jobs:
+        row = progress.add_task(job.source, total=None, records=0, pictures=0, refused=0, mb=0.0)
+        try:
+            chunks = cut_source.fn(job, catalog)
+            progress.update(row, total=len(chunks))
+            futures: list[PrefectFuture[Built]] = [
+                build_chunk.submit(chunk, catalog) for chunk in chunks
+            ]
+            built = []
+            totals = {"records": 0, "pictures": 0, "refused": 0, "mb": 0.0}
+            for future in as_completed(futures):
+                part = future.result()
+                built.append(part)
+                totals["records"] += part.records
+                totals["pictures"] += part.pictures
+                totals["refused"] += part.refused
+                totals["mb"] += part.bytes / 1e6
+                progress.update(row, advance=1, **totals)
+            # Parts end in any order; the catalog's order is the order of the files.
+            order = {chunk.key: place for place, chunk in enumerate(chunks)}
+            built.sort(key=lambda part: order[part.key])
+            commit_source.fn(job, chunks, built, catalog)
+        except CuveeError as error:
+            problems[job.source] = str(error)
+            progress.update(row, description=f"[red]{job.source}[/] stopped")
+    return problems
+
+
+def run_ingest(
+    catalog: Path,
+    jobs: Sequence[Job],
+    *,
+    workers: int | None = None,
+    runner: str = "process",
+    console: Console,
+) -> bool:
+    """Ingest what is not up to date; return whether every source succeeded."""
+    chosen = task_runner(runner, workers)
+    if not (catalog / "cuvee.json").exists():
+        Catalog.create(catalog)
+    problems = {}
+    stale = []
+    for job in jobs:
+        try:
+            if not survey(job, catalog).up_to_date:
+                stale.append(job)
+        except CuveeError as error:
+            problems[job.source] = str(error)
+    if stale:
+        columns = (
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn(
+                "{task.fields[records]:>9,} records  {task.fields[pictures]:>8,} new pictures  "
+                "{task.fields[refused]:>5,} refused  {task.fields[mb]:>8,.1f} MB"
+            ),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=console) as progress:
+            problems |= ingest_flow.with_options(task_runner=chosen)(catalog, stale, progress)
+    console.print(_summary(Catalog.open(catalog), jobs, stale))
+    for problem in problems.values():
+        console.print(f"[red]stopped:[/] {problem}", highlight=False, soft_wrap=True)
+    return not problems
+
+
+def _summary(catalog: Catalog, jobs: Sequence[Job], stale: Sequence[Job]) -> Table:
+    table = Table(title=f"{catalog.path}, version {catalog.version}", title_justify="left")
+    for name in ("source", "split"):
+        table.add_column(name)
+    for name in ("records", "refused", "official"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    redone = {job.source for job in stale}
+    counts = catalog.counts()
+    for job in jobs:
+        official = find(job.source).official
+        for split, (records, refused) in sorted(counts.get(job.source, {}).items()):
+            state = "ingested" if job.source in redone else "up to date"
+            known = f"{official[split]:,}" if split in official else "-"
+            table.add_row(job.source, split, f"{records:,}", f"{refused:,}", known, state)
+    return table

@@ -1,0 +1,407 @@
+"""Official files -> catalog, in three plain steps: cut a source, build its parts, commit it whole.
+
+A chunk is a range of a split's records. Its key is a hash of their content, so only chunks whose
+records, pictures, reader or settings changed are built again. Built parts wait in a staging folder
+until the source's one commit: a killed run finds them there.
+"""
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from catalog import Catalog
+from catalog.ledger import FileHashes, LedgerEntry, live_entries
+from catalog.parts import write_part
+from catalog.record import Record, Refusal
+from catalog.schema import image_table, refusal_table, sample_table
+from pipeline.checks import Picture, Refused, check_record, inside, measure, read_picture
+from pipeline.jobs import Job
+from pipeline.sources import Source, find
+
+INGEST_VERSION = 1
+"""Raise when the same official bytes would give other rows."""
+CHUNK_RECORDS = 5_000
+"""Records in one chunk: some seconds of work with pictures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A spooled range of one split's records; small, so that any task runner can carry it."""
+
+    source: str
+    root: Path
+    split: str
+    first: int
+    count: int
+    files: dict[str, str]
+    """Official files the split was read from -> SHA-256."""
+    key: str
+    staging: Path
+
+    @property
+    def spool(self) -> Path:
+        return self.staging / f"{self.key}.records"
+
+    @property
+    def receipt(self) -> Path:
+        return self.staging / f"{self.key}.built.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """What one chunk became: staged files and counts."""
+
+    key: str
+    samples: Path
+    images: Path | None
+    refusals: Path
+    records: int
+    pictures: int
+    refused: int
+    bytes: int
+    hashes: dict[str, str]
+    """Picture file -> SHA-256, for the cache of file hashes; "" where it is missing."""
+
+
+def splits_of(source: Source, job: Job) -> dict[str, tuple[Path, ...]]:
+    """Return the splits to ingest and their official files.
+
+    Raises:
+        UserError: the folder holds none of the source's files, or lacks a split asked for.
+    """
+    found = source.splits(job.root)
+    if job.splits is None:
+        return found
+    from catalog.errors import UserError
+
+    if missing := [split for split in job.splits if split not in found]:
+        raise UserError(
+            f"{source.name}: no split {', '.join(missing)} in {job.root}",
+            fix=f"it has {', '.join(found) or 'none'}",
+        )
+    return {split: found[split] for split in job.splits}
+
+
+def staging_of(catalog: Path, source: str) -> Path:
+    """Return the folder where a source's parts wait for their commit."""
+    return catalog / ".staging" / source
+
+
+def cut(job: Job, catalog: Path, chunk_records: int = CHUNK_RECORDS) -> list[Chunk]:
+    """Read a source's annotations and spool its records in chunks.
+
+    Raises:
+        DataError: a file is broken; nothing of the source is ingested then.
+    """
+    source = find(job.source)
+    staging = staging_of(catalog, source.name)
+    staging.mkdir(parents=True, exist_ok=True)
+    chunks = []
+    with FileHashes(catalog) as hashes:
+        for split, files in splits_of(source, job).items():
+            contents = {_relative(file, job.root): hashes.of(file) for file in files}
+            items = source.read(job.root, split)
+            for number, part in enumerate(_chunked(_unique(items), chunk_records)):
+                chunk = Chunk(
+                    source=source.name,
+                    root=job.root,
+                    split=split,
+                    first=number * chunk_records,
+                    count=len(part),
+                    files=contents,
+                    key=_key(source, split, part),
+                    staging=staging,
+                )
+                _write(chunk.spool, pickle.dumps(part, protocol=5))
+                chunks.append(chunk)
+    return chunks
+
+
+def build(chunk: Chunk, catalog: Path) -> Built:
+    """Read a chunk's pictures, check everything, and stage its parts; reuse what a killed run left."""
+    if (done := _finished(chunk)) is not None:
+        return done
+    items: list[Record | Refusal] = pickle.loads(chunk.spool.read_bytes())
+    store = Catalog.open(catalog).image_store()
+    pictures: dict[tuple[str, str | None], tuple[str, Picture] | Refused] = {}
+    new: dict[str, tuple[Picture, bytes]] = {}
+    hashes: dict[str, str] = {}
+    records: list[Record] = []
+    image_ids: list[list[str]] = []
+    sizes: list[list[tuple[int, int]]] = []
+    refusals: list[Refusal] = []
+    read = 0
+    for item in items:
+        if isinstance(item, Refusal):
+            refusals.append(item)
+            continue
+        try:
+            found = []
+            for ref in item.images:
+                place = (ref.path, ref.member)
+                if place not in pictures:
+                    pictures[place], data = _picture(chunk.root, ref, hashes)
+                    read += len(data)
+                    outcome = pictures[place]
+                    if not isinstance(outcome, Refused):
+                        image_id = outcome[0]
+                        if image_id not in store and image_id not in new:
+                            new[image_id] = (outcome[1], data)
+                outcome = pictures[place]
+                if isinstance(outcome, Refused):
+                    raise outcome
+                found.append(outcome)
+            displayed = tuple(picture.displayed for _, picture in found)
+            check_record(item, displayed)
+        except Refused as reason:
+            refusals.append(_refusal(item, reason))
+            continue
+        records.append(item)
+        image_ids.append([image_id for image_id, _ in found])
+        sizes.append(list(displayed))
+    fingerprint = hashlib.sha256(
+        orjson.dumps([chunk.key, image_ids, [asdict(refusal) for refusal in refusals]])
+    ).hexdigest()
+    entry = LedgerEntry(
+        source=chunk.source,
+        split=chunk.split,
+        files=chunk.files,
+        key=chunk.key,
+        first=chunk.first,
+        count=chunk.count,
+        pictures_refused={
+            path: hashes.get(path, "")
+            for (path, _), outcome in pictures.items()
+            if isinstance(outcome, Refused)
+        },
+    )
+    samples = chunk.staging / f"{fingerprint}.parquet"
+    table = sample_table(records, image_ids=image_ids, sizes=sizes, family=find(chunk.source).family)
+    write_part(samples, entry.attach(table), binary=None)
+    images = None
+    if new:
+        images = chunk.staging / f"{chunk.key}.images.parquet"
+        write_part(images, image_table(new), binary="data")
+    refused = chunk.staging / f"{fingerprint}.refusals.parquet"
+    write_part(refused, refusal_table(refusals), binary=None)
+    built = Built(
+        key=chunk.key,
+        samples=samples,
+        images=images,
+        refusals=refused,
+        records=len(records),
+        pictures=len(new),
+        refused=len(refusals),
+        bytes=read,
+        hashes=hashes,
+    )
+    _write(chunk.receipt, orjson.dumps(asdict(built), default=str))
+    return built
+
+
+def _picture(
+    root: Path, ref: Any, hashes: dict[str, str]
+) -> tuple[tuple[str, Picture] | Refused, bytes]:
+    try:
+        data = read_picture(root, ref)
+        image_id = hashlib.sha256(data).hexdigest()
+        if ref.member is None:
+            hashes[ref.path] = image_id
+        return (image_id, measure(data)), data
+    except Refused as reason:
+        hashes.setdefault(ref.path, "")
+        return reason, b""
+
+
+def _refusal(record: Record, reason: Refused) -> Refusal:
+    return Refusal(
+        source=record.source,
+        split=record.split,
+        reason=reason.reason,
+        file=record.file,
+        record=record.native_id,
+        message=reason.message,
+    )
+
+
+def _unique(items: Iterator[Record | Refusal]) -> Iterator[Record | Refusal]:
+    """Refuse a second record of one id: `sample_id` is an identity."""
+    seen: set[str] = set()
+    for item in items:
+        if isinstance(item, Record):
+            if item.native_id in seen:
+                yield _refusal(item, Refused("duplicate_id", "this id came before in this split"))
+                continue
+            seen.add(item.native_id)
+        yield item
+
+
+def _chunked(
+    items: Iterator[Record | Refusal], size: int
+) -> Iterator[list[Record | Refusal]]:
+    # A split without records is one empty chunk, so that the ledger knows it was read.
+    part = list(islice(items, size))
+    yield part
+    while part := list(islice(items, size)):
+        yield part
+
+
+def _key(source: Source, split: str, items: list[Record | Refusal]) -> str:
+    digest = hashlib.sha256(orjson.dumps([INGEST_VERSION, source.name, source.version, split]))
+    for item in items:
+        content = item.content_id if isinstance(item, Record) else repr(item)
+        digest.update(content.encode(errors="surrogatepass"))
+    return digest.hexdigest()
+
+
+def _relative(file: Path, root: Path) -> str:
+    return Path(os.path.relpath(file, root)).as_posix()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file so that it is either whole or not there."""
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        new.write_bytes(data)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _finished(chunk: Chunk) -> Built | None:
+    """Return what an earlier run built of this chunk, if its pictures are still the same."""
+    if not chunk.receipt.exists():
+        return None
+    values = json.loads(chunk.receipt.read_bytes())
+    built = Built(
+        **values
+        | {
+            name: Path(values[name]) if values[name] else None
+            for name in ("samples", "images", "refusals")
+        }
+    )
+    paths = (built.samples, built.images, built.refusals)
+    if not all(path is None or path.exists() for path in paths):
+        return None
+    if any(_content(chunk.root, path) != known for path, known in built.hashes.items()):
+        return None
+    return built
+
+
+def _content(root: Path, path: str) -> str:
+    try:
+        return hashlib.sha256(inside(root, path).read_bytes()).hexdigest()
+    except (OSError, Refused, RuntimeError):
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """Whether a source must be ingested again, and why."""
+
+    job: Job
+    reasons: tuple[str, ...]
+    live: int
+    """Chunks that stand in the catalog now."""
+
+    @property
+    def up_to_date(self) -> bool:
+        return not self.reasons
+
+
+def survey(job: Job, catalog: Path) -> Survey:
+    """Compare a source's files, pictures, reader and settings with the ledger."""
+    source = find(job.source)
+    wanted = splits_of(source, job)
+    entries = live_entries(catalog, source.name) if (catalog / "samples").exists() else {}
+    if not entries:
+        return Survey(job=job, reasons=("never ingested",), live=0)
+    reasons: list[str] = []
+    known = {entry.split for entry in entries.values()}
+    reasons += [f"new split {split}" for split in wanted if split not in known]
+    reasons += [f"split {split} no longer asked for" for split in sorted(known - set(wanted))]
+    with FileHashes(catalog) as hashes:
+        reasons += _changed_files(job, wanted, entries, hashes)
+        if not reasons:
+            reasons += _changed_pictures(job, catalog, entries, hashes)
+    return Survey(job=job, reasons=tuple(dict.fromkeys(reasons)), live=len(entries))
+
+
+def _changed_files(
+    job: Job,
+    wanted: dict[str, tuple[Path, ...]],
+    entries: dict[str, LedgerEntry],
+    hashes: FileHashes,
+) -> Iterator[str]:
+    version = find(job.source).version
+    for entry in entries.values():
+        if entry.reader_version != version or entry.ingest_version != INGEST_VERSION:
+            yield "the reader has a new version"
+            return
+    for split, files in wanted.items():
+        now = {_relative(file, job.root): hashes.of(file) for file in files}
+        for entry in entries.values():
+            if entry.split == split and entry.files != now:
+                names = [n for n in sorted(now | entry.files) if now.get(n) != entry.files.get(n)]
+                yield f"changed: {', '.join(names)}"
+
+
+def _changed_pictures(
+    job: Job, catalog: Path, entries: dict[str, LedgerEntry], hashes: FileHashes
+) -> Iterator[str]:
+    for path, known in Catalog.open(catalog).picture_files(job.source):
+        if hashes.of_or_empty(job.root / path) != known:
+            yield f"changed picture: {path}"
+    for entry in entries.values():
+        for path, known in entry.pictures_refused.items():
+            try:
+                now = hashes.of_or_empty(inside(job.root, path))
+            except Refused:
+                now = ""
+            if now != known:
+                yield f"changed picture: {path}"
+
+
+def commit(job: Job, chunks: list[Chunk], built: list[Built], catalog: Path) -> bool:
+    """Replace a source in one commit; return whether a new table version was written."""
+    store = Catalog.open(catalog)
+    with FileHashes(catalog) as hashes:
+        for part in built:
+            hashes.learn(job.root, part.hashes)
+    version = store.version
+    store.commit_source(
+        job.source,
+        samples=[part.samples for part in built],
+        images=[part.images for part in built if part.images is not None],
+        refusals=[part.refusals for part in built],
+    )
+    shutil.rmtree(staging_of(catalog, job.source), ignore_errors=True)
+    return Catalog.open(catalog).version != version
+
+
+def ingest(
+    job: Job, catalog: Path, *, run: Callable[[Chunk], Built] | None = None
+) -> list[Built]:
+    """Ingest one source in this process; what the flows do with many."""
+    if not (catalog / "cuvee.json").exists():
+        Catalog.create(catalog)
+    if survey(job, catalog).up_to_date:
+        return []
+    chunks = cut(job, catalog)
+    built = [run(chunk) if run else build(chunk, catalog) for chunk in chunks]
+    commit(job, chunks, built, catalog)
+    return built
+
+
+__all__ = ["Built", "Chunk", "Job", "Survey", "build", "commit", "cut", "ingest", "survey"]
+_ = pa
