@@ -1,1 +1,5 @@
+"""WHAT the data are: records, and the Delta tables that hold them."""
 
+from catalog.catalog import Catalog
+
+__all__ = ["Catalog"]

@@ -1,0 +1,117 @@
+"""Which file content was ingested by which reader: the ledger is the set of live samples files.
+
+Each samples file carries its own entry in its Parquet metadata, so the ledger is committed, replaced
+and time-travelled with the data. The cache of file hashes is only a cache: lost, it is made again.
+"""
+
+import hashlib
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.tables import live_files
+
+LEDGER_KEY = b"cuvee.ledger"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """What one samples file was made from."""
+
+    source: str
+    split: str
+    files: dict[str, str]
+    """Official files of the split, relative to the root -> SHA-256."""
+    key: str
+    """SHA-256 of the content of the records in this range and of the reader's version."""
+    first: int
+    """Position of the first record in the split."""
+    count: int
+    """Records and refusals in the range."""
+    pictures_refused: dict[str, str]
+    """Pictures that could not be taken -> SHA-256, "" where missing."""
+    reader_version: int
+    ingest_version: int
+
+    def attach(self, table: pa.Table) -> pa.Table:
+        """Return the table with this entry in its metadata."""
+        metadata = dict(table.schema.metadata or {}) | {LEDGER_KEY: orjson.dumps(asdict(self))}
+        return table.replace_schema_metadata(metadata)
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Return the entry of a samples file."""
+        return cls(**orjson.loads(pq.read_metadata(file).metadata[LEDGER_KEY]))
+
+
+def live_entries(catalog: Path, source: str) -> dict[str, LedgerEntry]:
+    """Return the entries of a source's live samples files, by file stem."""
+    files = live_files(catalog / "samples", source=source)
+    return {file.stem: LedgerEntry.read(file) for file in files}
+
+
+class FileHashes:
+    """SHA-256 of files, read again only where size, times or inode changed."""
+
+    def __init__(self, catalog: Path) -> None:
+        folder = catalog / ".cache"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._database = sqlite3.connect(folder / "hashes.sqlite", timeout=60)
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, state TEXT, sha256 TEXT)"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._database.commit()
+        self._database.close()
+
+    def of(self, file: Path) -> str:
+        """Return the SHA-256 of a file's content, as hex."""
+        state = _state(file)
+        row = self._database.execute(
+            "SELECT state, sha256 FROM hashes WHERE path = ?", (str(file.absolute()),)
+        ).fetchone()
+        if row and row[0] == state:
+            return str(row[1])
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        self._put(file, state, digest)
+        return digest
+
+    def of_or_empty(self, file: Path) -> str:
+        """Return the SHA-256 of a file's content, or "" where it cannot be read."""
+        try:
+            return self.of(file)
+        except (OSError, RuntimeError):
+            return ""
+
+    def learn(self, root: Path, hashes: Mapping[str, str]) -> None:
+        """Remember hashes that were computed elsewhere from the files as they are now."""
+        for path, digest in hashes.items():
+            if digest:
+                self._put(root / path, _state(root / path), digest)
+
+    def _put(self, file: Path, state: str, digest: str) -> None:
+        self._database.execute(
+            "INSERT OR REPLACE INTO hashes VALUES (?, ?, ?)", (str(file.absolute()), state, digest)
+        )
+
+
+def _state(file: Path) -> str:
+    stat = file.stat()
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"

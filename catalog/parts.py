@@ -1,0 +1,102 @@
+"""Addressable Parquet: ordinary files whose binary column can be read by offset.
+
+The binary column is stored last, non-null, PLAIN, uncompressed, one data page a row group; its
+lengths stand in the column `size`. The offset of every value then follows from the footer alone.
+Format: https://parquet.apache.org/docs/file-format/data-pages/encodings/
+"""
+
+import mmap
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+ROW_GROUP_BYTES = 64 * 1024**2
+"""Payload of a row group, in bytes: its page is written in one piece."""
+MAX_HEADER = 128
+"""A page header is a few Thrift fields: more means that the file was written otherwise."""
+
+
+def write_part(path: Path, table: pa.Table, *, binary: str | None) -> None:
+    """Write a table as one Parquet file, whole or not at all; `binary` names the addressable column."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    others = [name for name in table.column_names if name != binary]
+    try:
+        with pq.ParquetWriter(
+            new,
+            table.schema,
+            compression={name: "zstd" for name in others} | ({binary: "none"} if binary else {}),
+            use_dictionary=others,
+            data_page_size=2**31 - 1 if binary else None,
+            write_batch_size=max(len(table), 1024),
+            write_statistics=others,
+            store_schema=True,
+        ) as writer:
+            for first, count in _row_groups(table, binary):
+                writer.write_table(table.slice(first, count), row_group_size=max(count, 1))
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _row_groups(table: pa.Table, binary: str | None) -> list[tuple[int, int]]:
+    if binary is None or not len(table):
+        return [(0, len(table))]
+    sizes = table["size"].to_numpy().astype(np.int64)
+    groups = (np.cumsum(sizes) - sizes) // ROW_GROUP_BYTES
+    starts = np.flatnonzero(np.diff(groups, prepend=-1))
+    return [(int(a), int(b - a)) for a, b in zip(starts, [*starts[1:], len(table)], strict=True)]
+
+
+def value_offsets(path: Path, binary: str = "data") -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return the offset in the file and the length of every value of the binary column.
+
+    Raises:
+        ValueError: the file is Parquet, but not addressable.
+    """
+    with pq.ParquetFile(path) as file:
+        meta = file.metadata
+        column = meta.schema.to_arrow_schema().names.index(binary)
+        leaf = next(
+            i for i in range(meta.num_columns) if meta.schema.column(i).path == binary
+        )
+        assert column >= 0
+        sizes = file.read(columns=["size"])["size"].to_numpy().astype(np.int32)
+        offsets = np.empty(len(sizes), np.int64)
+        row = 0
+        for group in range(meta.num_row_groups):
+            count = meta.row_group(group).num_rows
+            if not count:
+                continue
+            chunk = meta.row_group(group).column(leaf)
+            part = sizes[row : row + count].astype(np.int64) + 4
+            header = chunk.total_compressed_size - int(part.sum())
+            if not 0 < header <= MAX_HEADER or chunk.has_dictionary_page:
+                raise ValueError(f"{path}: column {binary} is not addressable")
+            offsets[row : row + count] = chunk.data_page_offset + header + np.cumsum(part) - part + 4
+            row += count
+    return offsets, sizes
+
+
+class Part:
+    """Random access to the binary column of one addressable Parquet file, by mmap."""
+
+    __slots__ = ("_offsets", "_sizes", "_view", "path")
+
+    def __init__(self, path: Path, binary: str = "data") -> None:
+        self.path = path
+        self._offsets, self._sizes = value_offsets(path, binary)
+        with path.open("rb") as file:
+            self._view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def __getitem__(self, row: int) -> memoryview:
+        """Return the bytes of a row without copying them."""
+        start = int(self._offsets[row])
+        return self._view[start : start + int(self._sizes[row])]
