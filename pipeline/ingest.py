@@ -177,6 +177,8 @@ def build(chunk: Chunk, catalog: Path) -> Built:
         split=chunk.split,
         files=chunk.files,
         key=chunk.key,
+        reader_version=find(chunk.source).version,
+        ingest_version=INGEST_VERSION,
         first=chunk.first,
         count=chunk.count,
         pictures_refused={
