@@ -59,7 +59,9 @@ class Catalog:
         """
         path = Path(path)
         if not (path / MARK).exists():
-            raise UserError(f"{path}: no catalog there", fix="run `cuvee ingest … --catalog DIR` first")
+            raise UserError(
+                f"{path}: no catalog there", fix="run `cuvee ingest … --catalog DIR` first"
+            )
         found = orjson.loads((path / MARK).read_bytes()).get("schema", 0)
         if found > schema.SCHEMA_VERSION:
             raise UserError(
@@ -191,11 +193,15 @@ class Catalog:
 
     def _add_pictures(self, staged: Sequence[Path]) -> None:
         """Store the pictures that are new; a part with known ones is written again without them."""
-        seen = {
-            image_id
-            for file in tables.live_files(self.path / "images")
-            for image_id in pl.read_parquet(file, columns=["image_id"])["image_id"]
-        } if staged else set()
+        seen = (
+            {
+                image_id
+                for file in tables.live_files(self.path / "images")
+                for image_id in pl.read_parquet(file, columns=["image_id"])["image_id"]
+            }
+            if staged
+            else set()
+        )
         placed = []
         for file in staged:
             if not file.exists():

@@ -29,7 +29,7 @@ def write_part(path: Path, table: pa.Table, *, binary: str | None) -> None:
         with pq.ParquetWriter(
             new,
             table.schema,
-            compression={name: "zstd" for name in others} | ({binary: "none"} if binary else {}),
+            compression=dict.fromkeys(others, "zstd") | ({binary: "none"} if binary else {}),
             use_dictionary=others,
             data_page_size=2**31 - 1 if binary else None,
             write_batch_size=max(len(table), 1024),
@@ -61,9 +61,7 @@ def value_offsets(path: Path, binary: str = "data") -> tuple[NDArray[np.int64], 
     with pq.ParquetFile(path) as file:
         meta = file.metadata
         column = meta.schema.to_arrow_schema().names.index(binary)
-        leaf = next(
-            i for i in range(meta.num_columns) if meta.schema.column(i).path == binary
-        )
+        leaf = next(i for i in range(meta.num_columns) if meta.schema.column(i).path == binary)
         assert column >= 0
         sizes = file.read(columns=["size"])["size"].to_numpy().astype(np.int32)
         offsets = np.empty(len(sizes), np.int64)
@@ -77,7 +75,9 @@ def value_offsets(path: Path, binary: str = "data") -> tuple[NDArray[np.int64], 
             header = chunk.total_compressed_size - int(part.sum())
             if not 0 < header <= MAX_HEADER or chunk.has_dictionary_page:
                 raise ValueError(f"{path}: column {binary} is not addressable")
-            offsets[row : row + count] = chunk.data_page_offset + header + np.cumsum(part) - part + 4
+            offsets[row : row + count] = (
+                chunk.data_page_offset + header + np.cumsum(part) - part + 4
+            )
             row += count
     return offsets, sizes
 

@@ -175,7 +175,9 @@ def record_of(row: Mapping[str, Any]) -> Record:
 def _region(row: Mapping[str, Any]) -> Region:
     return Region(
         label=row["label"],
-        box=None if row["box"] is None else (row["box"][0], row["box"][1], row["box"][2], row["box"][3]),
+        box=None
+        if row["box"] is None
+        else (row["box"][0], row["box"][1], row["box"][2], row["box"][3]),
         image=row["image"],
         span=None if row["span"] is None else (row["span"][0], row["span"][1]),
         polygons=tuple(tuple(polygon) for polygon in row["polygons"]),

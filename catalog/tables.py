@@ -29,7 +29,11 @@ def create(folder: Path, schema: pa.Schema, partition_by: Sequence[str]) -> None
         return
     folder.mkdir(parents=True, exist_ok=True)
     create_table_with_add_actions(
-        str(folder), _whole(schema, partition_by), [], mode="ignore", partition_by=list(partition_by)
+        str(folder),
+        _whole(schema, partition_by),
+        [],
+        mode="ignore",
+        partition_by=list(partition_by),
     )
 
 
@@ -51,7 +55,8 @@ def open_table(folder: Path, version: int | None = None) -> DeltaTable:
         raise UserError(f"{folder}: no table there", fix="run `cuvee ingest` first") from error
     except DeltaError as error:
         raise UserError(
-            f"{folder}: cannot be read at version {version}: {error}", fix="ask for a version it has"
+            f"{folder}: cannot be read at version {version}: {error}",
+            fix="ask for a version it has",
         ) from error
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from model.evaluate import Evaluation, evaluate, score_table
+from prefect import flow, task
 from rich.console import Console
 
 import flows.quiet  # noqa: F401 - before prefect
-from model.evaluate import Evaluation, evaluate, score_table
-from prefect import flow, task
 
 evaluate_run = task(name="evaluate")(evaluate)
 

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-
-import flows.quiet  # noqa: F401 - before prefect
-from catalog import Catalog
 from pipeline.encode import encode
 from pipeline.mixture import Mixture
 from pipeline.plan import Plan
 from pipeline.preflight import preflight
 from prefect import flow, task
+from rich.console import Console
+from rich.progress import Progress
+
+import flows.quiet  # noqa: F401 - before prefect
+from catalog import Catalog
 
 encode_catalog = task(name="encode")(encode)
 build_plan = task(name="build plan")(Plan.build)

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from rich.console import Console
-
-import flows.quiet  # noqa: F401 - before prefect
 from model.config import RunConfig
 from model.launch import launch
 from prefect import flow, task
+from rich.console import Console
+
+import flows.quiet  # noqa: F401 - before prefect
 
 launch_processes = task(name="train")(launch)
 

@@ -23,13 +23,20 @@ BOX_TOLERANCE = 1.0
 """How far a box may pass the picture's edge, in pixels: official boxes are rounded."""
 
 EXIF_ORIENTATION = 0x0112
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    MemoryError,
+    Image.DecompressionBombError,
+)
 
 # Our own limit stands before Pillow's, which would warn on pictures that official sets hold.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 
-class Refused(Exception):  # noqa: N818 - an outcome, not an error
+class Refused(Exception):
     """Something cannot be taken; `reason` is short and countable."""
 
     def __init__(self, reason: str, message: str) -> None:
@@ -160,7 +167,13 @@ def _decode(image: Image.Image, data: bytes) -> None:
     if image.format == "JPEG" and image.mode in ("L", "RGB"):
         # strict: a warning, such as a premature end, is an error.
         simplejpeg.decode_jpeg(
-            data, colorspace="GRAY", min_height=1, min_width=1, min_factor=8, fastdct=True, strict=True
+            data,
+            colorspace="GRAY",
+            min_height=1,
+            min_width=1,
+            min_factor=8,
+            fastdct=True,
+            strict=True,
         )
     else:
         image.load()

@@ -24,7 +24,9 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise UserError(f"{path}: no such file", fix="check the path") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}", fix="save it as UTF-8") from error
+        raise UserError(
+            f"{path}: not UTF-8 at byte {error.start}", fix="save it as UTF-8"
+        ) from error
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)

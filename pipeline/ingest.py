@@ -10,16 +10,17 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow as pa
+from rich.table import Table
 
 from catalog import Catalog
+from catalog.errors import UserError
 from catalog.ledger import FileHashes, LedgerEntry, live_entries
 from catalog.parts import write_part
 from catalog.record import Record, Refusal
@@ -79,11 +80,9 @@ def splits_of(source: Source, job: Job) -> dict[str, tuple[Path, ...]]:
     Raises:
         UserError: the folder holds none of the source's files, or lacks a split asked for.
     """
-    found = source.splits(job.root)
+    found = source.found(job.root)
     if job.splits is None:
         return found
-    from catalog.errors import UserError
-
     if missing := [split for split in job.splits if split not in found]:
         raise UserError(
             f"{source.name}: no split {', '.join(missing)} in {job.root}",
@@ -188,7 +187,9 @@ def build(chunk: Chunk, catalog: Path) -> Built:
         },
     )
     samples = chunk.staging / f"{fingerprint}.parquet"
-    table = sample_table(records, image_ids=image_ids, sizes=sizes, family=find(chunk.source).family)
+    table = sample_table(
+        records, image_ids=image_ids, sizes=sizes, family=find(chunk.source).family
+    )
     write_part(samples, entry.attach(table), binary=None)
     images = None
     if new:
@@ -248,9 +249,7 @@ def _unique(items: Iterator[Record | Refusal]) -> Iterator[Record | Refusal]:
         yield item
 
 
-def _chunked(
-    items: Iterator[Record | Refusal], size: int
-) -> Iterator[list[Record | Refusal]]:
+def _chunked(items: Iterator[Record | Refusal], size: int) -> Iterator[list[Record | Refusal]]:
     # A split without records is one empty chunk, so that the ledger knows it was read.
     part = list(islice(items, size))
     yield part
@@ -391,9 +390,7 @@ def commit(job: Job, chunks: list[Chunk], built: list[Built], catalog: Path) -> 
     return Catalog.open(catalog).version != version
 
 
-def ingest(
-    job: Job, catalog: Path, *, run: Callable[[Chunk], Built] | None = None
-) -> list[Built]:
+def ingest(job: Job, catalog: Path, *, run: Callable[[Chunk], Built] | None = None) -> list[Built]:
     """Ingest one source in this process; what the flows do with many."""
     if not (catalog / "cuvee.json").exists():
         Catalog.create(catalog)
@@ -405,5 +402,13 @@ def ingest(
     return built
 
 
-__all__ = ["Built", "Chunk", "Job", "Survey", "build", "commit", "cut", "ingest", "survey"]
-_ = pa
+def survey_table(catalog: Path, jobs: Sequence[Job]) -> Table:
+    """Return the table of `cuvee ingest --dry-run`."""
+    table = Table(title="What an ingest would do", title_justify="left")
+    for column in ("source", "", "why"):
+        table.add_column(column)
+    for job in jobs:
+        found = survey(job, catalog)
+        state = "up to date" if found.up_to_date else "redo"
+        table.add_row(job.source, state, "\n".join(found.reasons))
+    return table

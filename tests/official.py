@@ -15,7 +15,9 @@ def write_picture(path: Path, seed: int, size: tuple[int, int] = (40, 30)) -> No
     Image.fromarray(noise).save(path)
 
 
-def write_vqav2(root: Path, *, split: str = "train2014", questions: int = 6, first: int = 0) -> Path:
+def write_vqav2(
+    root: Path, *, split: str = "train2014", questions: int = 6, first: int = 0
+) -> Path:
     """Write a VQAv2 split with two questions a picture."""
     root.mkdir(parents=True, exist_ok=True)
     asked, answered = [], []
@@ -23,7 +25,9 @@ def write_vqav2(root: Path, *, split: str = "train2014", questions: int = 6, fir
         image_id = number // 2
         write_picture(root / split / f"COCO_{split}_{image_id:012}.jpg", image_id)
         question_id = image_id * 1000 + number % 2
-        asked.append({"image_id": image_id, "question": f"What is {number}?", "question_id": question_id})
+        asked.append(
+            {"image_id": image_id, "question": f"What is {number}?", "question_id": question_id}
+        )
         answered.append(
             {
                 "question_id": question_id,
@@ -32,7 +36,8 @@ def write_vqav2(root: Path, *, split: str = "train2014", questions: int = 6, fir
                 "answer_type": "other",
                 "multiple_choice_answer": "cat",
                 "answers": [
-                    {"answer": "cat", "answer_confidence": "yes", "answer_id": i} for i in range(1, 11)
+                    {"answer": "cat", "answer_confidence": "yes", "answer_id": i}
+                    for i in range(1, 11)
                 ],
             }
         )

@@ -62,7 +62,9 @@ def test_a_decompression_bomb_is_refused_before_it_unfolds() -> None:
     assert refused.value.reason == "decompression_bomb"
 
 
-@pytest.mark.parametrize("path", ["../secret.jpg", "/etc/passwd", "a/../../b.jpg", "", "a\\..\\..\\b"])
+@pytest.mark.parametrize(
+    "path", ["../secret.jpg", "/etc/passwd", "a/../../b.jpg", "", "a\\..\\..\\b"]
+)
 def test_paths_that_climb_out_are_refused(tmp_path: Path, path: str) -> None:
     with pytest.raises(Refused) as refused:
         inside(tmp_path, path)

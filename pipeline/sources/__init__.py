@@ -1,0 +1,44 @@
+"""The official formats that can be read: one file each, one line here."""
+
+from rapidfuzz import process
+
+from catalog.errors import UserError
+from pipeline.sources.alpaca import ALPACA
+from pipeline.sources.base import Source
+from pipeline.sources.chat import SHAREGPT, ULTRACHAT
+from pipeline.sources.docvqa import DOCVQA
+from pipeline.sources.llava import LLAVA
+from pipeline.sources.refer import REFCOCO, REFCOCO_PLUS, REFCOCOG
+from pipeline.sources.textvqa import TEXTVQA
+from pipeline.sources.vqav2 import VQAV2
+
+SOURCES: tuple[Source, ...] = (
+    VQAV2,
+    TEXTVQA,
+    DOCVQA,
+    REFCOCO,
+    REFCOCO_PLUS,
+    REFCOCOG,
+    LLAVA,
+    SHAREGPT,
+    ULTRACHAT,
+    ALPACA,
+)
+
+
+def find(name: str) -> Source:
+    """Return the source of a name.
+
+    Raises:
+        UserError: there is none; the message has the nearest name.
+    """
+    names = {source.name: source for source in SOURCES}
+    if name in names:
+        return names[name]
+    nearest = process.extractOne(name.lower(), list(names))[0]
+    raise UserError(
+        f"no source {name!r}", fix=f"did you mean {nearest!r}? `cuvee sources` lists all"
+    )
+
+
+__all__ = ["SOURCES", "Source", "find"]

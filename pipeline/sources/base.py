@@ -1,0 +1,239 @@
+"""What a source is, and how readers open JSON: whole, or with an error that names the byte."""
+
+import codecs
+import gzip
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import orjson
+
+from catalog.errors import DataError, UserError
+from catalog.record import Record, Refusal
+
+Family = Literal["vqa", "ocr", "region", "instruction", "text"]
+Item = Record | Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One dataset: where its official files lie, and the pure generator that reads them."""
+
+    name: str
+    title: str
+    family: Family
+    files: tuple[str, ...]
+    """Official file names relative to the root, as users see them."""
+    splits: Callable[[Path], dict[str, tuple[Path, ...]]]
+    """Root -> the splits found there with the annotation files each is read from."""
+    reader: Callable[[Path, str, tuple[Path, ...]], Iterator[Item]]
+    """(root, split, its files) -> items in file order. No picture is opened."""
+    license: str
+    homepage: str
+    official: Mapping[str, int] = field(default_factory=dict)
+    """Split -> records the release is stated to hold."""
+    version: int = 1
+    """Raise when the same files give other records."""
+
+    def found(self, root: Path) -> dict[str, tuple[Path, ...]]:
+        """Return the splits in a folder.
+
+        Raises:
+            UserError: the folder is missing, or holds none of the source's files.
+        """
+        if not root.is_dir():
+            raise UserError(f"{root} is not a folder", fix="check the path")
+        splits = self.splits(root)
+        if not splits:
+            raise UserError(
+                f"{root} holds no files of {self.name}",
+                fix=f"it should hold {', '.join(self.files)}",
+            )
+        return splits
+
+    def read(self, root: Path, split: str) -> Iterator[Item]:
+        """Yield the records and refusals of a split, in file order.
+
+        Raises:
+            DataError: a file is broken.
+            UserError: no such split.
+        """
+        splits = self.found(root)
+        if split not in splits:
+            raise UserError(
+                f"{self.name}: no split {split!r} in {root}", fix=f"one of {', '.join(splits)}"
+            )
+        return self.reader(root, split, splits[split])
+
+
+class Bad(ValueError):
+    """A record that breaks its format; the reader turns it into a refusal."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason, self.message = reason, message
+        super().__init__(message)
+
+
+def refusal(source: str, split: str, file: str, record: object, bad: Bad) -> Refusal:
+    """Return the refusal of a record."""
+    return Refusal(
+        source=source,
+        split=split,
+        reason=bad.reason,
+        file=file,
+        record=str(record),
+        message=bad.message,
+    )
+
+
+def relative(file: Path, root: Path) -> str:
+    """Return a file's POSIX path relative to the root."""
+    return file.relative_to(root).as_posix()
+
+
+def safe(path: Any) -> str:
+    """Return a picture's path if it is text and stays inside the dataset folder."""
+    if not isinstance(path, str):
+        raise Bad("wrong_type", f"a picture's path is {path!r}, not text")
+    pure = PurePosixPath(path.replace("\\", "/"))
+    if not path or pure.is_absolute() or ".." in pure.parts or "\0" in path:
+        raise Bad("unsafe_path", f"{path!r} does not stay inside the dataset folder")
+    return path
+
+
+def need(record: Any, key: str, kind: type | tuple[type, ...]) -> Any:
+    """Return a field of an official record.
+
+    Raises:
+        Bad: the record is no object, lacks the field, or holds another type.
+    """
+    if not isinstance(record, dict):
+        raise Bad("wrong_type", f"the record is {type(record).__name__}, not an object")
+    if key not in record:
+        raise Bad("missing_field", f"no field {key!r}")
+    value = record[key]
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        wanted = " or ".join(k.__name__ for k in kinds)
+        raise Bad("wrong_type", f"{key!r} is {value!r:.80}, expected {wanted}")
+    return value
+
+
+def rest(record: Mapping[str, Any], *taken: str) -> dict[str, Any]:
+    """Return the fields that no typed field has taken."""
+    return {key: value for key, value in record.items() if key not in taken}
+
+
+def read_json(file: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        DataError: the file is not whole, valid UTF-8 JSON; says the byte.
+    """
+    data = _bytes(file)
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise _broken(file, data, error) from error
+
+
+def read_rows(file: Path) -> list[Any]:
+    """Return the records of a JSON array, of an object of records, or of JSON Lines, under any name.
+
+    A broken line of JSON Lines is returned as a `Bad` in its place.
+
+    Raises:
+        DataError: the file is broken as a whole.
+    """
+    data = _bytes(file)
+    if data.lstrip()[:1] == b"[":
+        rows = _loads(file, data)
+        if isinstance(rows, list):
+            return rows
+    try:
+        whole = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        lines = [line for line in data.split(b"\n") if line.strip()]
+        if len(lines) < 2 or not _is_json(lines[0]):
+            raise _broken(file, data, error) from error
+        return [_line(line) for line in lines]
+    if isinstance(whole, list):
+        return whole
+    if isinstance(whole, dict) and whole and all(isinstance(v, dict) for v in whole.values()):
+        return [{"id": key} | value for key, value in whole.items()]
+    return [whole]
+
+
+def _loads(file: Path, data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        first = data.split(b"\n", 1)[0]
+        if _is_json(first):
+            return None
+        raise _broken(file, data, error) from error
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _line(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return Bad("broken_json", f"this line is not JSON: {error}")
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise DataError(str(error), file=file, fix="download the file again") from error
+    return data.removeprefix(codecs.BOM_UTF8)
+
+
+def _broken(file: Path, data: bytes, error: orjson.JSONDecodeError) -> DataError:
+    try:
+        data.decode()
+    except UnicodeDecodeError as bad:
+        return DataError(
+            f"not UTF-8 at byte {bad.start:,} of {len(data):,}",
+            file=file,
+            fix="download the file again, or convert it to UTF-8",
+        )
+    offset = len(error.doc[: error.pos].encode()) if isinstance(error.doc, str) else error.pos
+    return DataError(
+        f"not JSON at byte {offset:,} of {len(data):,}: {error.msg}",
+        file=file,
+        fix="download the file again: it looks cut off or edited",
+    )
+
+
+def first_folder(root: Path, candidates: Sequence[str], default: str) -> str:
+    """Return the first of the folders that exists under the root."""
+    return next((name for name in candidates if (root / name).is_dir()), default)
+
+
+def data_rows(content: Any, file: Path) -> list[Any]:
+    """Return the list under `data` of an official file.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("data"), list):
+        raise DataError("no list 'data'", file=file, fix="take the official file")
+    rows: list[Any] = content["data"]
+    return rows
+
+
+def is_conversation_file(file: Path, keys: Sequence[str]) -> bool:
+    """Tell by a file's first 64 KiB whether its records have one of these keys."""
+    with file.open("rb") as stream:
+        head = stream.read(65_536)
+    return any(f'"{key}"'.encode() in head for key in keys)

@@ -1,0 +1,223 @@
+"""RefCOCO, RefCOCO+ and RefCOCOg expressions (the REFER release) -> Record.
+
+Format: https://github.com/lichengunc/refer
+"""
+
+import io
+import pickle
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Never
+
+import orjson
+
+from catalog.errors import DataError
+from catalog.record import IMAGE, ImageRef, Message, Record, Region
+from pipeline.sources.base import (
+    Bad,
+    Item,
+    Source,
+    first_folder,
+    need,
+    read_json,
+    refusal,
+    relative,
+    rest,
+)
+
+PLAIN = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}
+"""The partition that papers report; the others' splits are named `<partition>_<split>`."""
+PARTITIONS = ("unc", "umd", "google")
+SPLITS = ("train", "val", "testA", "testB", "test")
+PICTURES = ("images/mscoco/images/train2014", "train2014", "images/train2014")
+
+
+class _Restricted(pickle.Unpickler):
+    """These files need lists, dicts, numbers and text; a pickle that names anything else is hostile."""
+
+    def find_class(self, module: str, name: str) -> Never:
+        raise pickle.UnpicklingError(f"it asks to load {module}.{name}")
+
+
+def read_refs(file: Path) -> list[Any]:
+    """Return the refs of a Python-2 pickle, without running anything it names.
+
+    Raises:
+        DataError: the pickle is broken, or asks for code.
+    """
+    data = file.read_bytes()
+    refs = None
+    for encoding in ("ascii", "latin1"):
+        try:
+            refs = _Restricted(io.BytesIO(data), encoding=encoding).load()
+            break
+        except UnicodeDecodeError:
+            continue
+        except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError) as error:
+            raise DataError(
+                f"not a readable refs pickle: {error}",
+                file=file,
+                fix="take the file from the REFER release; never load one from elsewhere",
+            ) from error
+    if not isinstance(refs, list):
+        raise DataError("the pickle holds no list", file=file, fix="take the official file")
+    rows: list[Any] = _text(refs)
+    return rows
+
+
+def _text(value: Any) -> Any:
+    """Read text that Python 2 stored as bytes: UTF-8 where it is, else Latin-1."""
+    if isinstance(value, str) and not value.isascii():
+        try:
+            return value.encode("latin1").decode()
+        except UnicodeError:
+            return value
+    if isinstance(value, list):
+        return [_text(item) for item in value]
+    if isinstance(value, dict):
+        return {_text(key): _text(item) for key, item in value.items()}
+    return value
+
+
+def splits(name: str, root: Path) -> dict[str, tuple[Path, ...]]:
+    """Return split -> (refs, instances); the root is the release's or the dataset's own folder."""
+    folder = root / name if (root / name).is_dir() else root
+    instances = folder / "instances.json"
+    found: dict[str, tuple[Path, ...]] = {}
+    if not instances.exists():
+        return found
+    for partition in PARTITIONS:
+        file = folder / f"refs({partition}).p"
+        if file.exists():
+            there = {ref.get("split") for ref in read_refs(file) if isinstance(ref, dict)}
+            for split in SPLITS:
+                if split in there:
+                    plain = partition == PLAIN[name]
+                    found[split if plain else f"{partition}_{split}"] = (file, instances)
+    return found
+
+
+def read(name: str, root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
+    """Yield one record a sentence, in file order."""
+    place, wanted = relative(files[0], root), split.rpartition("_")[2]
+    instances = read_json(files[1])
+    try:
+        annotations = {row["id"]: row for row in instances["annotations"]}
+        pictures = {row["id"]: row for row in instances["images"]}
+        categories = {row["id"]: row for row in instances["categories"]}
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"no COCO file: {error!r}", file=files[1], fix="take the official instances.json"
+        ) from error
+    folder = first_folder(root, PICTURES, PICTURES[0])
+    for position, ref in enumerate(read_refs(files[0])):
+        if isinstance(ref, dict) and ref.get("split") != wanted:
+            continue
+        key: object = f"#{position}"
+        try:
+            key = need(ref, "ref_id", int)
+            annotation = annotations.get(need(ref, "ann_id", int))
+            picture = pictures.get(need(ref, "image_id", int))
+            if annotation is None:
+                raise Bad("no_annotation", f"no annotation {ref['ann_id']} in {files[1].name}")
+            if picture is None:
+                raise Bad("no_image_entry", f"no picture {ref['image_id']} in {files[1].name}")
+            category = categories.get(annotation.get("category_id"), {})
+            sentences = need(ref, "sentences", list)
+            if not sentences:
+                raise Bad("no_sentence", "the ref has no sentence")
+        except Bad as bad:
+            yield refusal(name, split, place, key, bad)
+            continue
+        for sentence in sentences:
+            try:
+                yield _record(
+                    name, split, place, folder, ref, sentence, annotation, picture, category
+                )
+            except Bad as bad:
+                number = sentence.get("sent_id") if isinstance(sentence, dict) else "?"
+                yield refusal(name, split, place, f"{key}/{number}", bad)
+
+
+def _record(
+    name: str,
+    split: str,
+    file: str,
+    folder: str,
+    ref: dict[str, Any],
+    sentence: dict[str, Any],
+    annotation: dict[str, Any],
+    picture: dict[str, Any],
+    category: dict[str, Any],
+) -> Record:
+    text, number = need(sentence, "sent", str), need(sentence, "sent_id", int)
+    if not text.strip():
+        raise Bad("empty_sentence", "the sentence is blank")
+    mask = annotation.get("segmentation")
+    region = Region(
+        label=str(category.get("name", annotation.get("category_id"))),
+        box=_box(annotation),
+        polygons=tuple(tuple(float(v) for v in p) for p in mask) if isinstance(mask, list) else (),
+        rle=orjson.dumps(mask).decode() if isinstance(mask, dict) else None,
+        extra=rest(annotation, "bbox", "segmentation")
+        | {"supercategory": category.get("supercategory")},
+    )
+    return Record(
+        source=name,
+        split=split,
+        native_id=str(number),
+        task="grounding",
+        images=(ImageRef(path=f"{folder}/COCO_train2014_{ref['image_id']:012}.jpg"),),
+        messages=(Message(role="user", content=f"{IMAGE}\n{text}"),),
+        answers=(text,),
+        regions=(region,),
+        license=_license(picture),
+        extra={
+            "ref": rest(ref, "sentences", "split"),
+            "sentence": sentence,
+            "image": picture,
+        },
+        file=file,
+    )
+
+
+def _box(annotation: dict[str, Any]) -> tuple[float, float, float, float]:
+    """
+    >>> _box({"bbox": [10, 20, 30, 40]})
+    (10.0, 20.0, 40.0, 60.0)
+    """
+    box = need(annotation, "bbox", list)
+    if len(box) != 4 or not all(isinstance(value, int | float) for value in box):
+        raise Bad("wrong_type", f"'bbox' is {box!r}, expected four numbers x, y, width, height")
+    x, y, width, height = (float(value) for value in box)
+    return x, y, x + width, y + height
+
+
+def _license(picture: dict[str, Any]) -> str:
+    number = picture.get("license")
+    return f"COCO picture licence {number}" if number else "COCO pictures, research use"
+
+
+def _source(name: str, title: str, official: dict[str, int]) -> Source:
+    partitions = "{umd,google}" if name == "refcocog" else "{unc,google}"
+    return Source(
+        name=name,
+        title=title,
+        family="region",
+        files=(
+            f"{name}/instances.json",
+            f"{name}/refs({partitions}).p",
+            "images/mscoco/images/train2014/COCO_train2014_*.jpg",
+        ),
+        splits=partial(splits, name),
+        reader=partial(read, name),
+        license="COCO pictures, research use",
+        homepage="https://github.com/lichengunc/refer",
+        official=official,
+    )
+
+
+REFCOCO = _source("refcoco", "RefCOCO", {"val": 10_834, "testA": 5_657, "testB": 5_095})
+REFCOCO_PLUS = _source("refcoco+", "RefCOCO+", {"val": 10_758, "testA": 5_726, "testB": 4_889})
+REFCOCOG = _source("refcocog", "RefCOCOg", {"val": 4_896, "test": 9_602})
