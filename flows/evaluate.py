@@ -7,8 +7,6 @@ from model.evaluate import Evaluation, evaluate, score_table
 from prefect import flow, task
 from rich.console import Console
 
-import flows.quiet  # noqa: F401 - before prefect
-
 evaluate_run = task(name="evaluate")(evaluate)
 
 

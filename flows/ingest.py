@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-import flows.quiet  # noqa: F401 - before prefect
 from catalog import Catalog
 from catalog.errors import CuveeError, UserError
+from flows.progress import current, show_in
 from pipeline.ingest import Built, build, commit, cut, survey
 from pipeline.jobs import Job
 from pipeline.sources import find
@@ -54,8 +54,9 @@ commit_source = task(name="commit source")(commit)
 
 
 @flow(name="ingest", validate_parameters=False)
-def ingest_flow(catalog: Path, jobs: Sequence[Job], progress: Progress) -> dict[str, str]:
+def ingest_flow(catalog: Path, jobs: Sequence[Job]) -> dict[str, str]:
     """Ingest the sources one after the other; return the problem of each that was stopped."""
+    progress = current()
     problems = {}
     for job in jobs:
         row = progress.add_task(job.source, total=None, records=0, pictures=0, refused=0, mb=0.0)
@@ -107,17 +108,18 @@ def run_ingest(
             problems[job.source] = str(error)
     if stale:
         columns = (
-            TextColumn("{task.description:<12}"),
-            BarColumn(bar_width=20),
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
             TextColumn(
-                "{task.fields[records]:>9,} records  {task.fields[pictures]:>8,} new pictures  "
-                "{task.fields[refused]:>5,} refused  {task.fields[mb]:>8,.1f} MB"
+                "{task.fields[records]:>9,} records {task.fields[pictures]:>7,} new pictures "
+                "{task.fields[refused]:>5,} refused {task.fields[mb]:>7,.1f} MB"
             ),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=console) as progress:
-            problems |= ingest_flow.with_options(task_runner=chosen)(catalog, stale, progress)
+            show_in(progress)
+            problems |= ingest_flow.with_options(task_runner=chosen)(catalog, stale)
     console.print(_summary(Catalog.open(catalog), jobs, stale))
     for problem in problems.values():
         console.print(f"[red]stopped:[/] {problem}", highlight=False, soft_wrap=True)

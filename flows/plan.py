@@ -8,9 +8,7 @@ from pipeline.plan import Plan
 from pipeline.preflight import preflight
 from prefect import flow, task
 from rich.console import Console
-from rich.progress import Progress
 
-import flows.quiet  # noqa: F401 - before prefect
 from catalog import Catalog
 
 encode_catalog = task(name="encode")(encode)
@@ -18,16 +16,18 @@ build_plan = task(name="build plan")(Plan.build)
 
 
 @flow(name="plan", validate_parameters=False)
-def plan_flow(catalog: Catalog, mixture: Mixture, progress: Progress) -> Plan:
+def plan_flow(catalog: Path, mixture: Mixture) -> Plan:
     """Encode the sources of a recipe and build its plan."""
-    encode_catalog.fn(catalog, mixture.encoder, sources=mixture.named(catalog), progress=progress)
-    return build_plan.fn(Catalog.open(catalog.path), mixture)
+    opened = Catalog.open(catalog)
+    encode_catalog.fn(opened, mixture.encoder, sources=mixture.named(opened))
+    return build_plan.fn(opened, mixture)
 
 
 def run_plan(recipe: Path, catalog: Path, console: Console) -> Plan:
     """Build a recipe's plan and print its pre-flight."""
     mixture = Mixture.load(recipe)
-    with Progress(console=console, transient=True) as progress:
-        plan = plan_flow(Catalog.open(catalog), mixture, progress)
+    Catalog.open(catalog)
+    with console.status("encoding, mixing, packing"):
+        plan = plan_flow(catalog, mixture)
     console.print(preflight(plan))
     return plan

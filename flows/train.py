@@ -7,8 +7,6 @@ from model.launch import launch
 from prefect import flow, task
 from rich.console import Console
 
-import flows.quiet  # noqa: F401 - before prefect
-
 launch_processes = task(name="train")(launch)
 
 
