@@ -6,14 +6,14 @@ Protocol: https://github.com/delta-io/delta/blob/master/PROTOCOL.md
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from deltalake.transaction import AddAction, create_table_with_add_actions
+from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from catalog.errors import UserError
 
@@ -111,15 +111,16 @@ def _commit(
     files: Sequence[Path],
     partition: Mapping[str, str],
     metadata: Mapping[str, str] | None,
-    mode: str,
+    mode: Literal["append", "overwrite"],
 ) -> int:
-    actions = [_action(folder, file, partition) for file in files]
+    # A file that stays is removed and added in one commit: readers take the addition.
+    actions: list[AddAction | RemoveAction] = [_action(folder, file, partition) for file in files]
 
     def once() -> int:
         table = DeltaTable(str(folder))
         table.create_write_transaction(
             actions,
-            mode=mode,  # type: ignore[arg-type]
+            mode=mode,
             schema=_whole(schema, list(partition)),
             partition_by=list(partition),
             partition_filters=(

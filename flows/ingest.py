@@ -37,10 +37,16 @@ def task_runner(name: str, workers: int | None) -> TaskRunner[Any]:
                 if name == "ray":
                     from prefect_ray import RayTaskRunner
 
-                    return RayTaskRunner(init_kwargs={"num_cpus": workers} if workers else {})
+                    ray: TaskRunner[Any] = RayTaskRunner(
+                        init_kwargs={"num_cpus": workers} if workers else {}
+                    )
+                    return ray
                 from prefect_dask import DaskTaskRunner
 
-                return DaskTaskRunner(cluster_kwargs={"n_workers": workers} if workers else {})
+                dask: TaskRunner[Any] = DaskTaskRunner(
+                    cluster_kwargs={"n_workers": workers} if workers else {}
+                )
+                return dask
             except ModuleNotFoundError as error:
                 raise UserError(
                     f"the runner {name} is not installed", fix=f"pip install 'cuvee[{name}]'"
@@ -67,7 +73,7 @@ def ingest_flow(catalog: Path, jobs: Sequence[Job]) -> dict[str, str]:
                 build_chunk.submit(chunk, catalog) for chunk in chunks
             ]
             built = []
-            totals = {"records": 0, "pictures": 0, "refused": 0, "mb": 0.0}
+            totals: dict[str, Any] = {"records": 0, "pictures": 0, "refused": 0, "mb": 0.0}
             for future in as_completed(futures):
                 part = future.result()
                 built.append(part)

@@ -110,9 +110,10 @@ def _rows(file: Path) -> Iterable[Any]:
     if file.suffix != ".parquet":
         return read_rows(file)
     try:
-        return pq.read_table(file).to_pylist()
+        rows: list[Any] = pq.read_table(file).to_pylist()
     except (OSError, ValueError) as error:
         raise DataError(str(error), file=file, fix="download the file again") from error
+    return rows
 
 
 def _record(

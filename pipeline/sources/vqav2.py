@@ -52,8 +52,8 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
             if isinstance(row, dict) and _hashable(row.get("question_id")):
                 answered[row["question_id"]] = row
             else:
-                bad = Bad("wrong_type", "an annotation without a question_id")
-                yield refusal("vqav2", split, relative(files[1], root), "?", bad)
+                nameless = Bad("wrong_type", "an annotation without a question_id")
+                yield refusal("vqav2", split, relative(files[1], root), "?", nameless)
     folder = _folder(questions, annotations, split)
     for position, question in enumerate(asked):
         key: object = f"#{position}"
@@ -66,8 +66,8 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
         except Bad as bad:
             yield refusal("vqav2", split, name, key, bad)
     for key in answered:
-        bad = Bad("no_question", f"no question in {files[0].name}")
-        yield refusal("vqav2", split, relative(files[1], root), key, bad)
+        alone = Bad("no_question", f"no question in {files[0].name}")
+        yield refusal("vqav2", split, relative(files[1], root), key, alone)
 
 
 def _hashable(value: object) -> bool:

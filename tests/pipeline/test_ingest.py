@@ -191,7 +191,9 @@ def test_wrong_words_are_explained(words: list[str], message: str) -> None:
 
 def test_a_typo_in_the_file_names_line_and_field(tmp_path: Path) -> None:
     (tmp_path / "cuvee.yaml").write_text("catalog: c\nsources:\n  - source: alpaca\n    rot: x\n")
-    with pytest.raises(UserError, match=r"cuvee\.yaml, line 4, field sources\.0\.rot: no such field"):
+    with pytest.raises(
+        UserError, match=r"cuvee\.yaml, line 4, field sources\.0\.rot: no such field"
+    ):
         jobs_of_file(tmp_path / "cuvee.yaml")
     (tmp_path / "cuvee.yaml").write_text("catalog: [c\n")
     with pytest.raises(UserError, match=r"line 2: not YAML"):

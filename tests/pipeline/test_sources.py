@@ -1,0 +1,135 @@
+"""One test drives every reader over its fixture in official layout; others hold what is special."""
+
+import json
+import pickle
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalog.errors import DataError, UserError
+from catalog.record import Record, Refusal
+from pipeline.ingest import ingest
+from pipeline.jobs import Job
+from pipeline.peek import peek
+from pipeline.sources import SOURCES, Source
+from pipeline.sources.base import read_rows
+from pipeline.sources.refer import read_refs
+
+DATA = Path(__file__).parent.parent / "data"
+SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
+needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the sample releases are not here")
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_reader_gives_the_expected_items(source: Source) -> None:
+    root = DATA / source.name
+    items = list(peek(source.name, root))
+    assert any("refused" not in item for item in items), "a fixture with no records proves nothing"
+    assert json.loads(json.dumps(items)) == json.loads(
+        (DATA / "expected" / f"{source.name}.json").read_text()
+    )
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_ids_are_unique_and_every_word_of_the_files_survives(source: Source) -> None:
+    root = DATA / source.name
+    for split, files in source.found(root).items():
+        items = list(source.read(root, split))
+        ids = Counter(item.native_id for item in items if isinstance(item, Record))
+        assert not [key for key, count in ids.items() if count > 1]
+        if any(isinstance(item, Refusal) for item in items):
+            continue
+        kept = json.dumps(list(peek(source.name, root)), ensure_ascii=False)
+        for file in files:
+            if file.suffix == ".json" and source.family != "region":
+                for word in strings(json.loads(file.read_text())):
+                    assert json.dumps(word, ensure_ascii=False)[1:-1] in kept
+
+
+def strings(value: object) -> list[str]:
+    """Return every text in a file's records: its head, of one value each, is not theirs."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list):
+        return [word for item in value for word in strings(item)]
+    if isinstance(value, dict):
+        lists = [item for item in value.values() if isinstance(item, list)]
+        inner = lists if lists and "data_subtype" in value else list(value.values())
+        inner = [value["data"]] if "dataset_name" in value else inner
+        return [word for item in inner for word in strings(item)]
+    return []
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_a_folder_without_the_files_says_which_it_wants(source: Source, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"holds no files of {source.name}") as error:
+        source.found(tmp_path)
+    assert source.files[0] in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["vqav2", "textvqa", "docvqa", "llava", "alpaca"])
+def test_a_cut_off_file_names_itself_and_the_byte(name: str, tmp_path: Path) -> None:
+    for file in (DATA / name).glob("*.json"):
+        (tmp_path / file.name).write_bytes(file.read_bytes()[:-30])
+    with pytest.raises(DataError, match=r"not JSON at byte [\d,]+ of [\d,]+"):
+        list(peek(name, tmp_path))
+
+
+def test_a_pickle_that_names_code_is_not_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (str(tmp_path / "ran"),)
+
+    file = tmp_path / "refs(unc).p"
+    file.write_bytes(pickle.dumps([Evil()], protocol=0))
+    with pytest.raises(DataError, match="asks to load"):
+        read_refs(file)
+    assert not (tmp_path / "ran").exists()
+
+
+@given(st.lists(st.dictionaries(st.text(min_size=1), st.text() | st.integers(0, 9)), min_size=2))
+def test_rows_are_the_same_in_every_container(rows: list[dict[str, object]]) -> None:
+
+    folder = Path(tempfile.mkdtemp())
+    (folder / "a.json").write_text(json.dumps(rows))
+    (folder / "b.json").write_text("\n\n".join(json.dumps(row) for row in rows) + "\n")
+    (folder / "c.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(rows).encode())
+    assert read_rows(folder / "a.json") == rows
+    assert read_rows(folder / "b.json") == rows
+    assert read_rows(folder / "c.json") == rows
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_the_fixture_goes_into_a_catalog(source: Source, tmp_path: Path) -> None:
+    built = ingest(Job(source=source.name, root=DATA / source.name), tmp_path)
+    items = list(peek(source.name, DATA / source.name))
+    assert sum(part.records + part.refused for part in built) == len(items)
+
+
+@needs_samples
+@pytest.mark.parametrize(
+    ("name", "folder", "records"),
+    [
+        ("vqav2", "textvqa_vqaformat", 60),
+        ("vqav2", "vizwiz_vqaformat", 60),
+        ("textvqa", "textvqa", 60),
+        ("docvqa", "docvqa", 2),
+        ("refcoco", "refer/data", 34),
+        ("refcoco", "refer/edge_nonascii", 2),
+        ("refcoco+", "refer/data", 18),
+        ("refcocog", "refer/data", 18),
+        ("llava", "llava_next", 2),
+        ("llava", "allava", 5),
+        ("ultrachat", "ultrachat", 1),
+    ],
+)
+def test_samples_of_real_releases_read_without_refusal(
+    name: str, folder: str, records: int
+) -> None:
+    items = list(peek(name, SAMPLES / folder))
+    assert len(items) == records
+    assert not [item for item in items if "refused" in item]
