@@ -77,8 +77,8 @@ class Packing(BaseModel):
     """Capacity of a pack: text and visual tokens."""
     tiles: int = Field(default=64, ge=0)
     """Largest number of picture tiles in a pack."""
-    overlong: Literal["drop", "truncate"] = "drop"
-    """What happens to a sample longer than a pack: left out, or its text cut at the end."""
+    overlong: Literal["drop"] = "drop"
+    """What happens to a sample longer than a pack: it is left out, and counted."""
     packs_per_step: int = Field(default=8, ge=1)
     window: int = Field(default=65_536, ge=1)
     """Draws packed together: order is kept beyond it."""
@@ -129,14 +129,8 @@ class Mixture(BaseModel):
         Raises:
             UserError: an entry names what the catalog does not have, or two entries the same source.
         """
-        families = {
-            source: family
-            for source, family in catalog.samples()
-            .select("source", "family")
-            .unique()
-            .collect()
-            .iter_rows()
-        }
+        pairs = catalog.samples().select("source", "family").unique().collect()
+        families: dict[str, str] = dict(pairs.iter_rows())
         found = []
         for share in self.sources:
             if share.source is not None:

@@ -63,7 +63,7 @@ class Pool:
     unlearnt: int
     """Samples left out because nothing in them is learnt: hidden answers."""
     overlong: int
-    """Samples longer than a pack: left out or cut, as the recipe says."""
+    """Samples left out because they are longer than a pack, in tokens or in tiles."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -234,15 +234,12 @@ def _pool(frame: pl.DataFrame, mixture: Mixture) -> Pool:
     loss = frame["n_loss"].to_numpy().astype(np.int64)
     visual = tiles * policy.tokens
     learnt = loss > 0
-    long = (text + visual > packing.tokens) & learnt
-    # Only text can be cut: a sample whose pictures alone overflow is left out in either case.
-    fits = (visual < packing.tokens) & (tiles <= packing.tiles)
-    keep = learnt & fits & ((packing.overlong == "truncate") | ~long)
-    tokens = np.minimum(text + visual, packing.tokens)
+    tokens = text + visual
+    keep = learnt & (tokens <= packing.tokens) & (tiles <= packing.tiles)
     units = {
         "samples": np.ones(len(frame)),
         "images": frame["n_images"].to_numpy(),
-        "text_tokens": tokens - visual,
+        "text_tokens": text,
         "visual_tokens": visual,
         "all_tokens": tokens,
         "loss_tokens": loss,
@@ -255,7 +252,7 @@ def _pool(frame: pl.DataFrame, mixture: Mixture) -> Pool:
         loss=loss[keep],
         tiles=tiles[keep],
         unlearnt=int((~learnt).sum()),
-        overlong=int((long | (learnt & ~fits)).sum()),
+        overlong=int((learnt & ~keep).sum()),
     )
 
 
@@ -269,7 +266,7 @@ def _apportion(mixture: Mixture, pools: list[Pool]) -> list[int]:
                 f"{mixture.name}: {share.name} has no usable sample: {pool.unlearnt} have nothing to "
                 f"learn, {pool.overlong} are longer than {mixture.packing.tokens} tokens or "
                 f"{mixture.packing.tiles} tiles",
-                fix="raise `packing`, choose `overlong: truncate`, or take the entry out",
+                fix="raise `packing`, or take the entry out",
             )
         if not total:
             raise UserError(
@@ -386,6 +383,5 @@ def _pack(
         "tiles": int(tiles.sum()),
         "occupancy": float(tokens.sum() / (filled * packing.tokens)),
         "of_lower_bound": bound / filled,
-        "overlong": packing.overlong,
     }
     return table, {"entries": entries, "packing": summary}

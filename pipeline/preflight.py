@@ -1,0 +1,49 @@
+"""The pre-flight of a plan for the eye: what a run will see, before a GPU is touched."""
+
+from rich.console import Group
+from rich.table import Table
+
+from pipeline.mixture import UNITS
+from pipeline.plan import Plan
+
+
+def preflight(plan: Plan) -> Group:
+    """Return the tables that `cuvee plan` prints."""
+    recipe, packing = plan.header["recipe"], plan.header["packing"]
+    shares = Table(
+        title=f"{recipe['name']}: shares of the run, weighed in {recipe['unit']}",
+        title_justify="left",
+    )
+    epochs = Table(title="what becomes of their samples", title_justify="left")
+    for table in (shares, epochs):
+        table.add_column("entry", no_wrap=True)
+    for name in ("requested", *UNITS):
+        shares.add_column(name.replace("_", "\n"), justify="right", no_wrap=True)
+    for name in ("draws", "epochs", "never\nseen", "over-\nlong", "nothing\nto learn"):
+        epochs.add_column(name, justify="right", no_wrap=True)
+    for entry in plan.header["entries"]:
+        realised = (f"{entry['realised'][unit]:.1%}" for unit in UNITS)
+        shares.add_row(entry["name"], f"{entry['requested']:.1%}", *realised)
+        epochs.add_row(
+            entry["name"],
+            f"{entry['draws']:,}",
+            f"{entry['epochs']:.2f}",
+            f"{entry['never_seen']:,}",
+            f"{entry['overlong']:,}",
+            f"{entry['unlearnt']:,}",
+        )
+    numbers = Table(show_header=False, box=None)
+    rows = {
+        "plan": plan.id,
+        "steps": f"{plan.steps:,} of {plan.packs_per_step} packs",
+        "packs": f"{packing['packs']:,}, of {recipe['packing']['tokens']:,} tokens, "
+        f"and {packing['empty_packs']} empty ones to complete the last step",
+        "tokens": f"{packing['tokens']:,}, of which {packing['loss_tokens']:,} are learnt",
+        "tiles": f"{packing['tiles']:,}",
+        "occupancy": f"{packing['occupancy']:.2%} of the token budget; "
+        f"no packing has fewer than {packing['lower_bound']:,} packs ({packing['of_lower_bound']:.2%})",
+        "left out": "over-long samples, and samples whose answers are hidden; counted above",
+    }
+    for key, value in rows.items():
+        numbers.add_row(key, value)
+    return Group(shares, epochs, numbers)
