@@ -1,19 +1,16 @@
-# `make demo` and `make test` each set up everything they need.
+# `make test` sets up everything it needs.
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint bench clean
+.PHONY: test lint clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@
-
-demo: $(READY)  ## a small real run, from official files to scores
-	$(BIN)/cuvee demo demo
 
 test: $(READY) lint  ## format, lint, types, tests
 	$(BIN)/python -m pytest -q
@@ -23,9 +20,5 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## ratios against other loaders, measured side by side
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
-	$(BIN)/python -m tests.benchmarks.loader
-
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV)

@@ -103,14 +103,14 @@ def ingest(
 @app.command()
 def stats(
     catalog: CatalogOption,
-    recipe: Annotated[Path | None, typer.Option(help="Only what this recipe uses.")] = None,
-    plan: Annotated[str | None, typer.Option(help="What this plan draws.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write one self-contained page.")] = None,
+    where: Annotated[
+        str | None, typer.Option(help="SQL over sample columns, such as split = 'train'.")
+    ] = None,
 ) -> None:
     """Show what the catalog holds."""
     from flows.statistics import show_statistics
 
-    show_statistics(Console(), catalog, recipe=recipe, plan=plan, html=html)
+    show_statistics(Console(), catalog, where=where)
 
 
 @app.command()
@@ -122,28 +122,6 @@ def plan(
     from flows.plan import run_plan
 
     run_plan(recipe, catalog, Console())
-
-
-@app.command()
-def train(run: Annotated[Path, typer.Argument(help="Run file (YAML).")]) -> None:
-    """Train; rerun the same command to continue after any stop."""
-    from flows.train import run_train
-
-    if code := run_train(run, Console()):
-        raise typer.Exit(code)
-
-
-@app.command(name="eval")
-def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
-    split: Annotated[str, typer.Option(help="Split to score.")],
-    source: Annotated[list[str] | None, typer.Option(help="Only these sources.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many a source.")] = None,
-) -> None:
-    """Generate answers and score them as the official benchmarks do."""
-    from flows.evaluate import run_evaluate
-
-    run_evaluate(run, split, sources=source, limit=limit, console=Console())
 
 
 @app.command()
@@ -167,16 +145,6 @@ def verify(catalog: CatalogOption) -> None:
 
     if damaged := show_verification(Console(), catalog):
         raise CuveeError(f"{damaged} damaged pictures")
-
-
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Argument(help="Where everything is written.")] = Path("demo"),
-) -> None:
-    """Run the whole road on real scans and text that come with Python packages."""
-    from flows.demo import run_demo
-
-    run_demo(folder, Console())
 
 
 def main() -> None:

@@ -153,7 +153,8 @@ def test_only_the_assistants_words_are_learnt(road: Path) -> None:
 
 
 def test_a_second_encoding_encodes_nothing(road: Path) -> None:
-    config, done = EncoderConfig(tokenizer=road / "tok"), []
+    config = EncoderConfig(tokenizer=road / "tok")
+    done: list[int] = []
     encode(Catalog.open(road / "catalog"), config)
     encode(Catalog.open(road / "catalog"), config, progress=done.append)
     assert done == []
