@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from pipeline.encode import encode
-from pipeline.mixture import Mixture
-from pipeline.plan import Plan
-from pipeline.preflight import preflight
 from prefect import flow, task
 from rich.console import Console
 
 from catalog import Catalog
+from pipeline.encode import encode
+from pipeline.mixture import Mixture
+from pipeline.plan import Plan
+from pipeline.preflight import preflight
 
 encode_catalog = task(name="encode")(encode)
 build_plan = task(name="build plan")(Plan.build)

@@ -1,0 +1,126 @@
+"""The command line as a user meets it: real processes, real output, one clear message on bad use."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+import yaml
+
+from catalog import Catalog
+from pipeline.ingest import ingest
+from pipeline.jobs import Job
+from tests.official import write_alpaca, write_vqav2
+from tests.tokenizer import make_tokenizer
+
+ROOT = Path(__file__).parents[2]
+
+
+def cuvee(*words: object, code: int = 0) -> str:
+    """Run the command; return what it printed, errors included."""
+    run = subprocess.run(
+        [sys.executable, "-c", "from flows.cli import main; main()", *map(str, words)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        env=None,
+    )
+    assert run.returncode == code, run.stdout
+    assert "Traceback" not in run.stdout
+    return run.stdout
+
+
+def test_the_road_from_official_files_to_a_plan(tmp_path: Path) -> None:
+    write_vqav2(tmp_path / "vqav2", questions=20)
+    write_alpaca(tmp_path / "alpaca")
+    make_tokenizer(tmp_path / "tok")
+    catalog = tmp_path / "catalog"
+    pairs = [f"vqav2={tmp_path / 'vqav2'}", f"alpaca={tmp_path / 'alpaca'}"]
+    assert "never ingested" in cuvee("ingest", *pairs, "--catalog", catalog, "--dry-run")
+    cuvee("ingest", *pairs, "--catalog", catalog, "--workers", 2)
+    assert Catalog.open(catalog).counts() == {
+        "vqav2": {"train": (20, 0)},
+        "alpaca": {"train": (4, 0)},
+    }
+    logs = sorted(catalog.rglob("_delta_log/*.json"))
+    assert "up to date" in cuvee("ingest", *pairs, "--catalog", catalog)
+    assert sorted(catalog.rglob("_delta_log/*.json")) == logs
+    (tmp_path / "recipe.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "name": "first",
+                "budget": {"epochs": 1},
+                "sources": [{"family": "vqa", "weight": 1}],
+                "encoder": {"tokenizer": "tok"},
+                "image": {"size": 64, "tokens": 16},
+                "packing": {"tokens": 256, "packs_per_step": 2},
+            }
+        )
+    )
+    assert "family:vqa" in cuvee("plan", tmp_path / "recipe.yaml", "--catalog", catalog)
+    [plan] = (catalog / "plans").glob("plan=*")
+    lines = cuvee("trace", plan, "--step", 0, "--json").splitlines()
+    sample = orjson.loads(lines[0])["sample_id"]
+    assert 0 in orjson.loads(cuvee("trace", plan, "--sample", sample, "--json"))["steps"]
+    assert "vqav2" in cuvee("stats", "--catalog", catalog)
+    assert "10 pictures, 0 damaged" in cuvee("verify", "--catalog", catalog)
+
+
+def test_a_broken_source_stops_alone_and_the_others_go_in(tmp_path: Path) -> None:
+    root = write_vqav2(tmp_path / "vqav2")
+    file = root / "v2_OpenEnded_mscoco_train2014_questions.json"
+    file.write_bytes(file.read_bytes()[:-20])
+    write_alpaca(tmp_path / "alpaca")
+    pairs = [f"vqav2={root}", f"alpaca={tmp_path / 'alpaca'}"]
+    said = cuvee("ingest", *pairs, "--catalog", tmp_path / "catalog", "--runner", "thread", code=1)
+    assert "not JSON at byte" in said
+    assert Catalog.open(tmp_path / "catalog").sources() == ["alpaca"]
+
+
+def test_verify_names_a_damaged_picture(tmp_path: Path) -> None:
+    ingest(Job(source="vqav2", root=write_vqav2(tmp_path / "vqav2")), tmp_path / "catalog")
+    catalog = Catalog.open(tmp_path / "catalog")
+    image_id = next(image_id for _, image_id in catalog.picture_files("vqav2"))
+    [file] = catalog.files("images")
+    data = bytearray(file.read_bytes())
+    data[data.find(bytes(catalog.image_bytes(image_id))) + 20] ^= 1
+    file.write_bytes(data)
+    assert f"damaged {image_id}" in cuvee("verify", "--catalog", tmp_path / "catalog", code=1)
+
+
+def test_peek_prints_one_object_a_line() -> None:
+    lines = cuvee("peek", "refcoco", ROOT / "tests/data/refcoco", "--json").splitlines()
+    items = [json.loads(line) for line in lines]
+    assert {"source", "split", "native_id", "task", "images", "regions"} <= set(items[0])
+    assert [item["refused"] for item in items if "refused" in item] == ["no_annotation"]
+    assert len(cuvee("sources", "--json").splitlines()) == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("peek", "vqa2", "."), 1, "did you mean 'vqav2'"),
+        (("peek", "vqav2", "/nowhere"), 1, "is not a folder"),
+        (("peek", "vqav2", "tests"), 1, "holds no files of vqav2"),
+        (("peek", "vqav2", "tests/data/vqav2", "--split", "dev"), 1, "one of test, train"),
+        (("stats", "--catalog", "/nowhere"), 1, "no catalog there"),
+        (("ingest", "vqav2", "--catalog", "/tmp/x"), 1, "is not NAME=ROOT"),
+        (("ingest",), 1, "say what to ingest"),
+        (("ingest", "-f", "/nowhere.yaml"), 1, "no such file"),
+        (("plan", "/nowhere.yaml", "--catalog", "/nowhere"), 1, "no such file"),
+        (("trace", "abc"), 1, "ask for one thing"),
+        (("fly",), 2, "No such command"),
+    ],
+)
+def test_bad_use_is_one_message_and_a_code(words: tuple[str, ...], code: int, message: str) -> None:
+    assert message in " ".join(cuvee(*words, code=code).split())
+
+
+def test_a_catalog_of_a_newer_program_is_refused(tmp_path: Path) -> None:
+    Catalog.create(tmp_path)
+    (tmp_path / "cuvee.json").write_text('{"schema": 99}')
+    assert "schema version 99" in cuvee("stats", "--catalog", tmp_path, code=1)
