@@ -72,7 +72,7 @@ def test_duckdb_polars_and_pyarrow_read_the_same_pictures(catalog: Catalog) -> N
         row["image_id"]: row["data"] for file in files for row in pq.read_table(file).to_pylist()
     }
     polars = dict(pl.scan_parquet(files).select("image_id", "data").collect().iter_rows())
-    duck = dict(duckdb.sql(f"select image_id, data from read_parquet({files})").fetchall())
+    duck = dict(duckdb.execute(f"select image_id, data from read_parquet({files})").fetchall())
     ours = {image_id: bytes(catalog.image_bytes(image_id)) for image_id in arrow}
     assert arrow == polars == duck == ours
     assert len(ours) == 3

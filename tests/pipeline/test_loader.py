@@ -1,0 +1,150 @@
+"""The loader: the same global batches for any ranks and workers, and from any step on."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from catalog import Catalog
+from catalog.errors import CuveeError, UserError
+from pipeline.batch import IGNORE, IMAGE_TOKEN, Batch
+from pipeline.encode import encode
+from pipeline.image import decode, normalise
+from pipeline.ingest import ingest
+from pipeline.jobs import Job
+from pipeline.loader import PlanLoader
+from pipeline.mixture import Mixture
+from pipeline.plan import Plan
+from pipeline.policy import ImagePolicy
+from tests.official import write_alpaca, write_vqav2
+from tests.tokenizer import make_tokenizer
+
+TENSORS = ("tokens", "labels", "positions", "segments", "pixels")
+
+
+def make_plan(folder: Path) -> Plan:
+    ingest(
+        Job(source="vqav2", root=write_vqav2(folder / "vqav2", questions=40)), folder / "catalog"
+    )
+    ingest(Job(source="alpaca", root=write_alpaca(folder / "alpaca", 30)), folder / "catalog")
+    values = {
+        "name": "try",
+        "budget": {"epochs": 1},
+        "sources": [{"source": "vqav2", "weight": 4}, {"source": "alpaca", "weight": 3}],
+        "encoder": {"tokenizer": make_tokenizer(folder / "tok")},
+        "image": {"kind": "slices", "size": 16, "tokens": 4, "max_slices": 4},
+        "packing": {"tokens": 256, "packs_per_step": 4},
+    }
+    mixture = Mixture.model_validate(values)
+    encode(Catalog.open(folder / "catalog"), mixture.encoder)
+    return Plan.build(Catalog.open(folder / "catalog"), mixture)
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    return make_plan(tmp_path_factory.mktemp("plan"))
+
+
+def joined(batches: list[Batch]) -> tuple[bytes, ...]:
+    """Return the bytes of the global batch that the ranks' batches make in rank order."""
+    return tuple(
+        torch.cat([getattr(batch, name) for batch in batches]).numpy().tobytes() for name in TENSORS
+    )
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_global_batches_are_the_same_bytes(plan: Plan, ranks: int, workers: int) -> None:
+    whole = [joined([batch]) for batch in PlanLoader(plan, workers=0)]
+    assert len(whole) == plan.steps > 1
+    loaders = [PlanLoader(plan, rank=r, world_size=ranks, workers=workers) for r in range(ranks)]
+    assert [joined(list(batches)) for batches in zip(*loaders, strict=True)] == whole
+
+
+def test_from_any_step_on_it_is_as_if_it_never_stopped(plan: Plan) -> None:
+    whole = [joined([batch]) for batch in PlanLoader(plan)]
+    for start in range(plan.steps + 1):
+        loader = PlanLoader(plan, start_step=start)
+        assert loader.state() == {"plan": plan.id, "step": start}
+        assert [joined([batch]) for batch in loader] == whole[start:]
+    assert len(str(loader.state())) < 1000
+
+
+def test_a_batch_says_what_the_plan_says(plan: Plan) -> None:
+    for batch in PlanLoader(plan):
+        step = plan.step(batch.step)
+        assert batch.loss_tokens == step.loss_tokens == int((batch.labels != IGNORE).sum())
+        assert len(batch.pixels) == sum(pack.tiles for pack in step.packs)
+        assert int((batch.tokens == IMAGE_TOKEN).sum()) == 4 * len(batch.pixels)
+        filled = [int((row > 0).sum()) for row in batch.segments]
+        assert filled == [pack.tokens for pack in step.packs]
+        for segments, positions in zip(batch.segments, batch.positions, strict=True):
+            for number in segments.unique():
+                if number:
+                    mine = positions[segments == number]
+                    assert torch.equal(mine, torch.arange(len(mine)))
+
+
+def test_a_damaged_picture_stops_the_run_with_sample_and_step(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    [file] = Catalog.open(tmp_path / "catalog").files("images")
+    data = bytearray(file.read_bytes())
+    first = data.find(b"\xff\xd8\xff")
+    data[first + 700] ^= 0x55
+    file.write_bytes(data)
+    with pytest.raises(CuveeError, match=r"step \d+: sample [0-9a-f]{64} in .*damaged"):
+        list(PlanLoader(plan, verify=True))
+
+
+def test_ranks_that_do_not_divide_the_packs_are_explained(plan: Plan) -> None:
+    with pytest.raises(UserError, match="4 packs a step do not divide among 3 ranks"):
+        PlanLoader(plan, world_size=3)
+
+
+def gradient(width: int, height: int) -> Image.Image:
+    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    return Image.fromarray(np.stack([x, y, (x + y) / 2], axis=-1).astype(np.uint8))
+
+
+def saved(picture: Image.Image, format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("size", [(448, 448), (2048, 1536), (50, 40)])
+def test_a_scaled_decode_is_near_the_full_one(size: tuple[int, int]) -> None:
+    data = saved(gradient(*size), "JPEG", quality=95)
+    [tile] = decode(data, ImagePolicy(size=112, tokens=4))
+    full = Image.open(io.BytesIO(data)).resize((112, 112), Image.Resampling.BICUBIC)
+    difference = np.abs(tile.permute(1, 2, 0).numpy().astype(int) - np.asarray(full).astype(int))
+    assert difference.mean() < 2
+    assert difference.max() < 12
+
+
+def test_slices_stitched_together_are_the_picture() -> None:
+    policy = ImagePolicy(kind="slices", size=32, tokens=4, max_slices=4)
+    tiles = decode(saved(gradient(128, 32), "PNG"), policy)
+    assert len(tiles) == 5
+    stitched = torch.cat(list(tiles[:4]), dim=2).permute(1, 2, 0).numpy()
+    assert np.array_equal(stitched, np.asarray(gradient(128, 32)))
+
+
+def test_exif_orientation_and_every_mode_are_handled() -> None:
+    tags = Image.Exif()
+    tags[0x0112] = 3
+    turned = decode(saved(gradient(64, 64), "JPEG", exif=tags), ImagePolicy(size=64, tokens=4))
+    plain = decode(saved(gradient(64, 64), "JPEG"), ImagePolicy(size=64, tokens=4))
+    assert torch.equal(turned, plain.flip(2, 3))
+    for mode in ("L", "P", "LA", "RGBA", "CMYK", "1", "I;16"):
+        base = gradient(20, 30)
+        if mode == "I;16":
+            picture = Image.fromarray(np.full((30, 20), 40_000, np.uint16))
+        else:
+            picture = base.convert(mode)
+        tiles = decode(saved(picture, "TIFF"), ImagePolicy(kind="pad", size=32, tokens=4))
+        assert tiles.shape == (1, 3, 32, 32), mode
+    assert normalise(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1.0, 1.0]
