@@ -5,31 +5,45 @@ one id -1; the visual tokens that take its place depend on the image policy, not
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from catalog import Catalog
 from catalog.errors import UserError
 from catalog.parts import write_part
-from catalog.record import IMAGE
 from catalog.schema import ENCODINGS
-from pipeline.prompt import BOXES, Turn, conversation
+from pipeline.prompt import (
+    BOXES,
+    MARK,
+    PICTURE,
+    Rendered,
+    conversation,
+    generation_prompt,
+    render,
+)
 
-ENCODE_VERSION = 1
+__all__ = ["PICTURE", "Encoder", "EncoderConfig", "encode", "from_bytes", "to_bytes", "truncate"]
+
+ENCODE_VERSION = 2
 """Raise when the same samples would give other tokens."""
-PICTURE = -1
-"""Stands in the token ids where a picture stands."""
-_MARK = "\ue0ff"
-"""Stands in the rendered text where a picture stands: a private-use character."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+"""What an encoding depends on; the fast tokenizer needs no other file."""
+Ids = NDArray[np.int32]
+Mask = NDArray[np.bool_]
+BATCH = 1_000
+"""Samples rendered and tokenised together, in parallel by the fast tokenizer."""
+ENCODERS = "encoders"
+"""Folder in the catalog that keeps the files of each encoder's tokenizer: plans outlive their source."""
 _COLUMNS = ("sample_id", "split", "task", "messages", "regions", "n_images", "widths", "heights")
 
 
@@ -74,90 +88,116 @@ class Encoder:
         """SHA-256 of the tokenizer's files, the box convention and the system prompt."""
         digest = hashlib.sha256(f"{ENCODE_VERSION} {self.config.boxes}".encode())
         digest.update(repr(self.config.system).encode())
-        for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        for name in TOKENIZER_FILES:
             file = self.config.tokenizer / name
             digest.update(file.read_bytes() if file.exists() else b"-")
         return digest.hexdigest()
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer of the folder."""
+        """The tokenizer of the folder, as `transformers` loads it.
+
+        Raises:
+            UserError: it cannot be loaded, or has no chat template.
+        """
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(str(self.config.tokenizer))
-        if not tokenizer.chat_template:
+        folder = self.config.tokenizer
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{self.config.tokenizer}: the tokenizer has no chat template",
+                f"{folder}: no tokenizer that transformers can load: {error}",
+                fix="save it again with `save_pretrained`",
+            ) from error
+        if not isinstance(tokenizer.chat_template, str):
+            raise UserError(
+                f"{folder}: the tokenizer has no chat template",
                 fix="add `chat_template` to tokenizer_config.json",
             )
         return tokenizer
 
-    def render(self, turns: Sequence[Turn], *, ask: bool = False) -> str:
-        """Return the text of a conversation; `ask` adds the head of the assistant's next turn."""
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-        text: str = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=ask
+    @cached_property
+    def _backend(self) -> Any:
+        """A copy of the tokenizer in which `MARK` is one token, its last."""
+        from tokenizers import AddedToken, Tokenizer
+
+        backend = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
+        backend.no_truncation()
+        backend.no_padding()
+        backend.add_special_tokens([AddedToken(MARK, special=True, normalized=False)])
+        return backend
+
+    def prompt(self, row: Mapping[str, Any]) -> list[int]:
+        """Return the token ids that ask a row's last question, `PICTURE` for each picture."""
+        text = generation_prompt(
+            row, self.tokenizer, boxes=self.config.boxes, system=self.config.system
         )
-        return text
+        found = self._backend.encode(text, add_special_tokens=False)
+        mark = self._backend.token_to_id(MARK)
+        return [PICTURE if token == mark else token for token in found.ids]
 
-    def turns(self, row: Mapping[str, Any]) -> list[Turn]:
-        """Return a row's conversation with its picture marks made unmistakable."""
-        turns = conversation(row, BOXES[self.config.boxes], self.config.system)
-        clean = [(turn, turn.content.replace(_MARK, "\ufffd")) for turn in turns]
-        marked = [text.replace(IMAGE, _MARK) if row["n_images"] else text for _, text in clean]
-        return [
-            Turn(role=turn.role, content=text, loss=turn.loss)
-            for turn, text in zip(turns, marked, strict=True)
-        ]
+    def encode(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Ids, Mask]]:
+        """Return the token ids and the loss mask of each row, both of one length.
 
-    def spans(self, turns: Sequence[Turn], text: str) -> list[tuple[int, int]]:
-        """Return where in the rendered text the learnt turns stand, end-of-turn mark included."""
-        spans = []
-        for number, turn in enumerate(turns):
-            if not turn.loss:
-                continue
-            before, after = self.render(turns[:number], ask=True), self.render(turns[: number + 1])
-            if not after.startswith(before) or not text.startswith(after):
-                raise UserError(
-                    f"{self.config.tokenizer}: the chat template changes earlier turns",
-                    fix="use a template that only appends",
-                )
-            spans.append((len(before), len(after.rstrip("\n"))))
-        return spans
+        A conversation that the chat template refuses gives its picture marks and no text.
+        """
+        mark = self._backend.token_to_id(MARK)
+        rendered = [self._render(row) for row in rows]
+        texts = [found.text for found in rendered]
+        encoded = self._backend.encode_batch(texts, add_special_tokens=False)
+        pairs = []
+        for text, tokens in zip(rendered, encoded, strict=True):
+            ids = np.array(tokens.ids, np.int32)
+            mask = _learnt(np.array(tokens.offsets, np.int64).reshape(-1, 2), text.spans)
+            pictures = ids == mark
+            ids[pictures] = PICTURE
+            pairs.append((ids, mask & ~pictures))
+        return pairs
 
-    def encode(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[list[int], list[int]]]:
-        """Return the token ids and the loss mask (0 or 1) of each row."""
-        texts, spans, pieces = [], [], []
-        for row in rows:
-            turns = self.turns(row)
-            texts.append(self.render(turns))
-            spans.append(self.spans(turns, texts[-1]))
-            pieces.append(texts[-1].split(_MARK))
-        backend = self.tokenizer.backend_tokenizer
-        flat = [piece for text in pieces for piece in text]
-        encoded = iter(backend.encode_batch(flat, add_special_tokens=False))
-        return [
-            self._join(list(islice(encoded, len(text))), text, learnt)
-            for text, learnt in zip(pieces, spans, strict=True)
-        ]
+    def _render(self, row: Mapping[str, Any]) -> Rendered:
+        from jinja2 import TemplateError
 
-    def _join(
-        self, encoded: Sequence[Any], pieces: Sequence[str], learnt: Sequence[tuple[int, int]]
-    ) -> tuple[list[int], list[int]]:
-        ids: list[int] = []
-        mask: list[int] = []
-        start = 0
-        for number, (piece, found) in enumerate(zip(pieces, encoded, strict=True)):
-            if number:
-                ids.append(PICTURE)
-                mask.append(0)
-            ids += found.ids
-            mask += [
-                int(any(a <= start + first and start + last <= b for a, b in learnt))
-                for first, last in found.offsets
-            ]
-            start += len(piece) + len(_MARK)
-        return ids, mask
+        try:
+            turns = conversation(row, BOXES[self.config.boxes], self.config.system)
+            return render(turns, self.tokenizer)
+        except TemplateError:
+            return Rendered(text=MARK * int(row["n_images"]), spans=())
+
+
+def _learnt(offsets: NDArray[np.int64], spans: Sequence[tuple[int, int]]) -> Mask:
+    """Return which tokens begin in a learnt span; `offsets` (n, 2) are characters.
+
+    >>> _learnt(np.array([[0, 3], [3, 5], [5, 9]]), [(3, 6)])
+    array([False,  True,  True])
+    """
+    if not spans:
+        return np.zeros(len(offsets), np.bool_)
+    starts, ends = np.array(spans, np.int64).T
+    span = np.searchsorted(starts, offsets[:, 0], side="right") - 1
+    inside: Mask = (span >= 0) & (offsets[:, 0] < ends[span]) & (offsets[:, 1] > offsets[:, 0])
+    return inside
+
+
+def to_bytes(ids: Ids, mask: Mask) -> bytes:
+    """Return a row's `data`."""
+    return ids.astype("<i4").tobytes() + mask.astype(np.uint8).tobytes()
+
+
+def from_bytes(data: bytes | memoryview) -> tuple[Ids, Mask]:
+    """Return the token ids and the loss mask of a row's `data`, without copying them."""
+    count = len(data) // 5
+    return np.frombuffer(data, "<i4", count), np.frombuffer(data, np.bool_, count, offset=count * 4)
+
+
+def truncate(ids: Ids, mask: Mask, text: int) -> tuple[Ids, Mask]:
+    """Keep the first `text` text tokens and all pictures.
+
+    >>> truncate(np.array([5, -1, 6, 7]), np.array([0, 0, 1, 1], bool), 2)
+    (array([ 5, -1,  6]), array([False, False,  True]))
+    """
+    keep = (ids == PICTURE) | (np.cumsum(ids != PICTURE) <= text)
+    return ids[keep], mask[keep]
 
 
 def encode(
@@ -172,6 +212,7 @@ def encode(
     """
     encoder = Encoder(config)
     name = encoder.fingerprint
+    _keep(config.tokenizer, catalog.path / ENCODERS / name)
     for source in sources if sources is not None else catalog.sources():
         done = {file.stem for file in catalog.files("encodings", encoder=name, source=source)}
         for file in catalog.files("samples", source=source):
@@ -187,27 +228,29 @@ def encode(
     return name
 
 
+def _keep(tokenizer: Path, folder: Path) -> None:
+    for name in TOKENIZER_FILES:
+        if (tokenizer / name).exists() and not (folder / name).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            new = folder / f".{name}.{os.getpid()}.new"
+            new.write_bytes((tokenizer / name).read_bytes())
+            new.replace(folder / name)
+
+
 def _table(encoder: Encoder, samples: pl.DataFrame) -> pa.Table:
     rows = samples.select(_COLUMNS).to_dicts()
-    encoded = encoder.encode(rows) if rows else []
-    data = [
-        np.array(ids, "<i4").tobytes() + np.array(mask, np.uint8).tobytes() for ids, mask in encoded
+    encoded = [
+        pair
+        for first in range(0, len(rows), BATCH)
+        for pair in encoder.encode(rows[first : first + BATCH])
     ]
-    columns = samples.to_dict(as_series=False)
-    return pa.table(
-        {
-            "sample_id": columns["sample_id"],
-            "split": columns["split"],
-            "n_tokens": [
-                len(ids) - n for (ids, _), n in zip(encoded, columns["n_images"], strict=True)
-            ],
-            "n_loss": [sum(mask) for _, mask in encoded],
-            "n_images": columns["n_images"],
-            "widths": columns["widths"],
-            "heights": columns["heights"],
-            "image_ids": columns["image_ids"],
-            "size": [len(value) for value in data],
-            "data": data,
-        },
-        schema=ENCODINGS,
-    )
+    data = [to_bytes(ids, mask) for ids, mask in encoded]
+    kept = ("sample_id", "split", "n_images", "widths", "heights", "image_ids")
+    columns = {name: samples[name].to_arrow() for name in kept} | {
+        "n_tokens": pa.array([int((ids != PICTURE).sum()) for ids, _ in encoded], pa.int32()),
+        "n_loss": pa.array([int(mask.sum()) for _, mask in encoded], pa.int32()),
+        "size": pa.array([len(value) for value in data], pa.int32()),
+        "data": pa.array(data, pa.binary()),
+    }
+    arrays = [columns[field.name].cast(field.type) for field in ENCODINGS]
+    return pa.Table.from_arrays(arrays, schema=ENCODINGS)

@@ -1,114 +1,182 @@
-"""A row of `samples` becomes the conversation a model sees; boxes become text in one convention.
+"""A row of `samples` -> the conversation a model sees -> text by the tokenizer's own template."""
 
-Conventions: the papers of Shikra (arXiv:2306.15195), Qwen-VL (arXiv:2308.12966), InternVL
-(arXiv:2404.16821) and MiniGPT-v2 (arXiv:2310.09478).
-"""
-
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from catalog.errors import UserError
 from catalog.record import IMAGE
+from pipeline.boxes import BOXES, Box, BoxFormat
 
-Box = tuple[float, float, float, float]
-_NUMBER = r"-?\d+(?:\.\d+)?"
-_FOUR = re.compile(rf"({_NUMBER})\D{{1,8}}?({_NUMBER})\D{{1,8}}?({_NUMBER})\D{{1,8}}?({_NUMBER})")
+MARK = "\ufdd0"
+"""Stands where a picture stands: a Unicode noncharacter, which no exchanged text may hold."""
+PICTURE = -1
+"""Stands for a picture among token ids."""
+QUESTION = "Where is {expression}? Answer with a box."
+"""Asks for the box of a referring expression."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoxFormat:
-    """One way to write boxes, relative to the picture's width and height."""
-
-    name: str
-    bins: int
-    """A coordinate is rounded to a multiple of 1 / bins."""
-    template: Callable[[Sequence[int]], str]
-    """Four integers 0 .. bins -> text."""
-    scale: float
-    """What a written number is divided by when read."""
-
-    def write(self, box: Box, width: int, height: int) -> str:
-        """Return the text of a box of absolute pixels; what passes the edge is clipped."""
-        relative = (box[0] / width, box[1] / height, box[2] / width, box[3] / height)
-        return self.template([round(min(max(c, 0.0), 1.0) * self.bins) for c in relative])
-
-    def read(self, text: str, width: int, height: int) -> list[Box]:
-        """Return the boxes in a text, in absolute pixels, corners in order."""
-        boxes = []
-        for match in _FOUR.finditer(text):
-            x0, y0, x1, y1 = (float(value) / self.scale for value in match.groups())
-            boxes.append(
-                (
-                    min(x0, x1) * width,
-                    min(y0, y1) * height,
-                    max(x0, x1) * width,
-                    max(y0, y1) * height,
-                )
-            )
-        return boxes
-
-
-BOXES: dict[str, BoxFormat] = {
-    box.name: box
-    for box in (
-        BoxFormat(
-            name="shikra",
-            bins=1000,
-            template=lambda v: f"[{','.join(f'{c / 1000:.3f}' for c in v)}]",
-            scale=1.0,
-        ),
-        BoxFormat(
-            name="qwen-vl",
-            bins=999,
-            template=lambda v: f"<box>({v[0]},{v[1]}),({v[2]},{v[3]})</box>",
-            scale=999.0,
-        ),
-        BoxFormat(
-            name="internvl",
-            bins=1000,
-            template=lambda v: f"<box>[[{', '.join(map(str, v))}]]</box>",
-            scale=1000.0,
-        ),
-        BoxFormat(
-            name="minigpt-v2",
-            bins=100,
-            template=lambda v: f"{{{''.join(f'<{c}>' for c in v)}}}",
-            scale=100.0,
-        ),
-    )
-}
-"""Convention -> how it writes and reads boxes."""
+__all__ = [
+    "BOXES",
+    "MARK",
+    "PICTURE",
+    "Box",
+    "BoxFormat",
+    "Rendered",
+    "Turn",
+    "conversation",
+    "generation_prompt",
+    "render",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One turn of the conversation as the chat template takes it."""
+    """One turn of the conversation as the chat template takes it, `MARK` where a picture stands."""
 
     role: str
     content: str
     loss: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """A conversation as text, and the character spans (start, end) in it that are learnt."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+
+
 def conversation(row: Mapping[str, Any], boxes: BoxFormat, system: str | None = None) -> list[Turn]:
     """Return the turns of a samples row; only assistant turns can carry loss.
 
     A grounding record has an expression and a region: it becomes a question and the region's box.
+    The first `<image>` marks, as many as the row has pictures, become `MARK`; further ones are
+    ordinary text, and pictures without a mark stand in front of the first user turn.
     """
-    turns = [] if system is None else [Turn(role="system", content=system, loss=False)]
-    for message in row["messages"]:
-        role, content = message["role"], message["content"]
-        if role == "user" and row["task"] == "grounding":
-            expression = content.removeprefix(f"{IMAGE}\n")
-            content = f"{IMAGE}\nWhere is {expression}? Answer with a box."
-        learnt = role == "assistant" and message["loss"] is not False
-        turns.append(Turn(role=role, content=content, loss=learnt))
-    if row["task"] == "grounding" and turns[-1].role == "user":
-        written = [
-            boxes.write(tuple(region["box"]), row["widths"][image], row["heights"][image])
-            for region in row["regions"]
-            if region["box"] is not None and (image := region["image"]) < row["n_images"]
-        ]
-        if written:
-            turns.append(Turn(role="assistant", content=" ".join(written), loss=True))
-    return turns
+    turns = [
+        Turn(
+            role=message["role"],
+            content=message["content"].replace(MARK, "\ufffd"),
+            loss=message["role"] == "assistant" and message["loss"] is not False,
+        )
+        for message in row["messages"]
+    ]
+    if row["task"] == "grounding":
+        turns = _grounding(turns, row, boxes)
+    if system is not None and not (turns and turns[0].role == "system"):
+        turns.insert(0, Turn(role="system", content=system, loss=False))
+    return _mark(turns, row["n_images"])
+
+
+def _grounding(turns: Sequence[Turn], row: Mapping[str, Any], boxes: BoxFormat) -> list[Turn]:
+    asked = [
+        replace(turn, content=_question(turn.content)) if turn.role == "user" else turn
+        for turn in turns
+    ]
+    written = [
+        boxes.write(region["box"], row["widths"][image], row["heights"][image])
+        for region in row["regions"]
+        if region["box"] is not None and (image := region["image"]) < row["n_images"]
+    ]
+    if written and asked and asked[-1].role == "user":
+        asked.append(Turn(role="assistant", content=" ".join(written), loss=True))
+    return asked
+
+
+def _question(content: str) -> str:
+    """
+    >>> _question("<image>\\nleft boy")
+    '<image>\\nWhere is left boy? Answer with a box.'
+    """
+    head, mark, expression = content.rpartition(IMAGE)
+    return head + mark + ("\n" if mark else "") + QUESTION.format(expression=expression.strip())
+
+
+def _mark(turns: Sequence[Turn], pictures: int) -> list[Turn]:
+    left, marked = pictures, []
+    for turn in turns:
+        here = min(left, turn.content.count(IMAGE))
+        left -= here
+        marked.append(replace(turn, content=turn.content.replace(IMAGE, MARK, here)))
+    if left:
+        first = next((i for i, turn in enumerate(marked) if turn.role == "user"), None)
+        if first is None:
+            first = int(bool(marked) and marked[0].role == "system")
+            marked.insert(first, Turn(role="user", content="", loss=False))
+        shown = f"{MARK}\n" * left + marked[first].content
+        marked[first] = replace(marked[first], content=shown)
+    return marked
+
+
+def render(turns: Sequence[Turn], tokenizer: Any) -> Rendered:
+    """Return a conversation as the tokenizer's chat template words it.
+
+    A learnt turn begins where the generation prompt ends, and ends with the mark that ends the turn,
+    as the model must write it: what follows, such as ChatML's line break, is never generated.
+
+    Raises:
+        jinja2.TemplateError: the template refuses this conversation.
+        UserError: learnt turns cannot be found, because later turns change how earlier ones read.
+    """
+    if "generation %}" in tokenizer.chat_template.replace("-%}", " %}").replace("  ", " "):
+        return _by_tags(turns, tokenizer)
+    whole = _template(turns, tokenizer)
+    spans = []
+    for number, turn in enumerate(turns):
+        if not turn.loss:
+            continue
+        before = _template(turns[:number], tokenizer, ask=True)
+        last = number + 1 == len(turns)
+        after = whole if last else _template(turns[: number + 1], tokenizer)
+        if not after.startswith(before) or not whole.startswith(after):
+            raise UserError(
+                "the chat template changes earlier turns when later ones come",
+                fix="put {% generation %} … {% endgeneration %} around its assistant turns",
+            )
+        spans.append((len(before), len(after.rstrip())))
+    return Rendered(text=whole, spans=tuple(spans))
+
+
+def _by_tags(turns: Sequence[Turn], tokenizer: Any) -> Rendered:
+    """Take the learnt turns from the template's `{% generation %}` tags."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    rendered: Any = render_jinja_template(
+        conversations=[_messages(turns)],
+        chat_template=tokenizer.chat_template,
+        return_assistant_tokens_mask=True,
+        **tokenizer.special_tokens_map,
+    )
+    [text], [found] = rendered
+    spoken = [turn.loss for turn in turns if turn.role == "assistant"]
+    if len(spoken) != len(found):
+        raise UserError(
+            f"the chat template marks {len(found)} of {len(spoken)} assistant turns",
+            fix="put {% generation %} … {% endgeneration %} around each of them",
+        )
+    spans = tuple((start, end) for (start, end), loss in zip(found, spoken, strict=True) if loss)
+    return Rendered(text=text, spans=spans)
+
+
+def _messages(turns: Sequence[Turn]) -> list[dict[str, str]]:
+    return [{"role": turn.role, "content": turn.content} for turn in turns]
+
+
+def _template(turns: Sequence[Turn], tokenizer: Any, *, ask: bool = False) -> str:
+    text: str = tokenizer.apply_chat_template(
+        _messages(turns), tokenize=False, add_generation_prompt=ask
+    )
+    return text
+
+
+def generation_prompt(
+    row: Mapping[str, Any], tokenizer: Any, *, boxes: str, system: str | None = None
+) -> str:
+    """Return the text that asks a row's last question, `MARK` where a picture stands.
+
+    It is what training puts before the answer: the same wording, the same template.
+    """
+    turns = conversation(row, BOXES[boxes], system)
+    while turns and turns[-1].role == "assistant":
+        turns.pop()
+    return _template(turns, tokenizer, ask=True)

@@ -1,0 +1,140 @@
+"""Encoding: only answers are learnt, pictures keep their places, nothing is encoded twice."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalog import Catalog
+from catalog.errors import UserError
+from catalog.parts import Part
+from pipeline.encode import (
+    PICTURE,
+    Encoder,
+    EncoderConfig,
+    encode,
+    from_bytes,
+    to_bytes,
+    truncate,
+)
+
+
+def encoded(road: Path, config: EncoderConfig) -> list[tuple[dict[str, Any], bytes]]:
+    """Return each samples row with its encoding's columns and data."""
+    name = encode(Catalog.open(road / "catalog"), config)
+    catalog = Catalog.open(road / "catalog")
+    pairs = []
+    for samples, file in zip(catalog.files("samples"), catalog.encoding_parts(name), strict=True):
+        part = Part(file)
+        columns = pl.read_parquet(file, columns=["n_tokens", "n_loss", "size"]).to_dicts()
+        rows = pl.read_parquet(samples).to_dicts()
+        pairs += [
+            (row | more, bytes(part[i]))
+            for i, (row, more) in enumerate(zip(rows, columns, strict=True))
+        ]
+    return pairs
+
+
+def test_only_the_assistants_words_are_learnt(road: Path) -> None:
+    config = EncoderConfig(tokenizer=road / "tok")
+    tokenizer = Encoder(config).tokenizer
+    pairs = encoded(road, config)
+    assert len(pairs) == 90
+    for row, data in pairs:
+        ids, mask = from_bytes(data)
+        said = [m["content"] for m in row["messages"] if m["role"] == "assistant"]
+        assert tokenizer.decode(ids[mask]) == "".join(f"{text}<|im_end|>" for text in said)
+        assert (ids == PICTURE).sum() == row["n_images"]
+        assert (row["n_tokens"], row["n_loss"]) == ((ids != PICTURE).sum(), mask.sum())
+        assert row["size"] == len(data)
+
+
+def test_a_prompt_is_what_training_puts_before_the_answer(road: Path) -> None:
+    config = EncoderConfig(tokenizer=road / "tok", system="Be brief.")
+    encoder = Encoder(config)
+    for row, data in encoded(road, config)[::10]:
+        ids, mask = from_bytes(data)
+        prompt = encoder.prompt(row)
+        assert prompt == ids[: len(prompt)].tolist()
+        assert mask.argmax() == len(prompt)
+
+
+def test_a_second_encoding_encodes_nothing(road: Path) -> None:
+    config = EncoderConfig(tokenizer=road / "tok")
+    done: list[int] = []
+    first = encode(Catalog.open(road / "catalog"), config)
+    again = encode(Catalog.open(road / "catalog"), config, progress=done.append)
+    assert (done, again) == ([], first)
+    kept = EncoderConfig(tokenizer=road / "catalog" / "encoders" / first)
+    assert Encoder(kept).fingerprint == first, "the catalog keeps the tokenizer"
+
+
+def test_another_template_convention_or_system_prompt_is_another_encoder(
+    road: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(road / "tok", tmp_path / "tok")
+    file = tmp_path / "tok" / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"padding_side": "left"}))
+    prints = {
+        Encoder(EncoderConfig(tokenizer=tokenizer, boxes=boxes, system=system)).fingerprint
+        for tokenizer in (road / "tok", tmp_path / "tok")
+        for boxes in ("shikra", "qwen-vl")
+        for system in (None, "", "Be brief.")
+    }
+    assert len(prints) == 12
+
+
+def test_a_conversation_the_template_refuses_has_nothing_to_learn(
+    road: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(road / "tok", tmp_path / "tok")
+    file = tmp_path / "tok" / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    config["chat_template"] = "{{ raise_exception('no') }}"
+    file.write_text(json.dumps(config))
+    row = {
+        "task": "vqa",
+        "messages": [{"role": "user", "content": "<image>\nhi", "loss": None}],
+        "regions": [],
+        "n_images": 1,
+        "widths": [8],
+        "heights": [8],
+    }
+    [(ids, mask)] = Encoder(EncoderConfig(tokenizer=tmp_path / "tok")).encode([row])
+    assert (ids.tolist(), mask.tolist()) == ([PICTURE], [False])
+
+
+def test_a_folder_without_a_usable_tokenizer_is_explained(road: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no tokenizer\.json there"):
+        Encoder(EncoderConfig(tokenizer=tmp_path))
+    shutil.copytree(road / "tok", tmp_path / "tok")
+    file = tmp_path / "tok" / "tokenizer_config.json"
+    config = json.loads(file.read_text())
+    del config["chat_template"]
+    file.write_text(json.dumps(config))
+    with pytest.raises(UserError, match="has no chat template"):
+        _ = Encoder(EncoderConfig(tokenizer=tmp_path / "tok")).tokenizer
+
+
+tokens = st.lists(st.tuples(st.integers(-1, 9), st.booleans()), max_size=30)
+
+
+@given(tokens, st.integers(0, 30))
+def test_truncation_keeps_every_picture_and_the_first_text(
+    pairs: list[tuple[int, bool]], text: int
+) -> None:
+    ids = np.array([token for token, _ in pairs], np.int32)
+    mask = np.array([learnt for _, learnt in pairs], np.bool_)
+    short, learnt = truncate(ids, mask, text)
+    assert (short == PICTURE).sum() == (ids == PICTURE).sum()
+    words = ids[ids != PICTURE]
+    assert short[short != PICTURE].tolist() == words[:text].tolist()
+    back = from_bytes(to_bytes(short, learnt))
+    assert back[0].tolist() == short.tolist()
+    assert back[1].tolist() == learnt.tolist()
