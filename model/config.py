@@ -1,0 +1,142 @@
+"""A run file: what is trained, on which plan, and how."""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core.core_schema import ValidationInfo
+
+from pipeline.config import load_yaml
+
+Part = Literal["vision", "connector", "language"]
+PARTS: tuple[Part, ...] = ("vision", "connector", "language")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _beside(path: Path, info: ValidationInfo) -> Path:
+    """Return a path of the run file as an absolute one."""
+    folder = (info.context or {}).get("folder", Path())
+    return path if path.is_absolute() else (folder / path).absolute()
+
+
+class Tower(_Strict):
+    """Where a model comes from: a local folder with weights, or a `transformers` configuration."""
+
+    path: Path | None = None
+    config: dict[str, Any] | None = None
+    """Fields of the `transformers` configuration, `model_type` among them; weights are random."""
+
+    @field_validator("path")
+    @classmethod
+    def _from_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return path and _beside(path, info)
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.path is None) == (self.config is None):
+            raise ValueError("give either `path` or `config`")
+        return self
+
+
+class Connector(_Strict):
+    """From patch features to visual tokens."""
+
+    kind: Literal["mlp"] = "mlp"
+    merge: int = Field(default=1, ge=1)
+    """Patches a side that become one visual token: 2 makes four patches one (pixel shuffle)."""
+
+
+class Optim(_Strict):
+    """AdamW under a cosine schedule with linear warm-up, stepped once a plan step."""
+
+    lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    groups: dict[Part, float] = {}
+    """Learning rates that differ from `lr`."""
+    warmup: float = Field(default=0.03, ge=0, lt=1)
+    """Share of the steps."""
+    floor: float = Field(default=0.0, ge=0, le=1)
+    """Learning rate at the end, as a share of the highest."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Not applied to biases and norms."""
+    clip: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """Largest norm of the gradient; 0 for none."""
+
+    @field_validator("groups")
+    @classmethod
+    def _positive(cls, groups: dict[Part, float]) -> dict[Part, float]:
+        if any(not 0 < rate < float("inf") for rate in groups.values()):
+            raise ValueError("learning rates are above 0; use `freeze` for parts that do not learn")
+        return groups
+
+    def lr_of(self, part: Part) -> float:
+        """Return the highest learning rate of a part."""
+        return self.groups.get(part, self.lr)
+
+
+class RunConfig(_Strict):
+    """A run file; relative paths are relative to it."""
+
+    catalog: Path
+    plan: str = ""
+    """Plan id or its beginning; empty where the catalog has only one."""
+    output: Path
+    seed: int = Field(default=0, ge=0)
+    vision: Tower
+    language: Tower
+    connector: Connector = Connector()
+    optim: Optim = Optim()
+    freeze: tuple[Part, ...] = ()
+    steps: int | None = Field(default=None, ge=1)
+    """Stop after so many steps of the plan; the schedule ends there."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    zero: Literal[0, 1, 2, 3] = 0
+    gradient_checkpointing: bool = False
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    micro_batch: int = Field(default=8, ge=1)
+    """Packs in one forward pass."""
+    processes: int = Field(default=1, ge=1)
+    workers: int = Field(default=2, ge=0)
+    """Loader threads a process."""
+    checkpoint_every: int = Field(default=500, ge=1)
+    keep: int = Field(default=2, ge=1)
+    """Checkpoints kept."""
+
+    @field_validator("catalog", "output")
+    @classmethod
+    def _from_file(cls, path: Path, info: ValidationInfo) -> Path:
+        return _beside(path, info)
+
+    @field_validator("freeze")
+    @classmethod
+    def _something_learns(cls, freeze: tuple[Part, ...]) -> tuple[Part, ...]:
+        if set(freeze) == set(PARTS):
+            raise ValueError("everything is frozen: leave one part to learn")
+        return freeze
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a run file.
+
+        Raises:
+            UserError: with file, line and field.
+        """
+        return load_yaml(path, cls)
+
+    def dump(self) -> str:
+        """Return the run file with every default written out."""
+        text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return text
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must not change between a run and its continuation.
+
+        How the work is spread (processes, ZeRO stage, micro-batch, workers) may change.
+        """
+        names = {"seed", "vision", "language", "connector", "optim", "freeze", "precision"}
+        values: dict[str, Any] = self.model_dump(mode="json", include=names)
+        return values

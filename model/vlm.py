@@ -1,0 +1,176 @@
+"""Vision tower, connector and language model as one: the loss of packed rows, and generation."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from catalog.errors import UserError
+from model.config import RunConfig, Tower
+from model.connector import MLPConnector
+from model.language import build_language
+from model.vision import Vision, build_vision
+from pipeline.batch import IGNORE, IMAGE_TOKEN, Batch
+from pipeline.policy import ImagePolicy
+
+
+class CuveeModel(nn.Module):
+    """A vision-language model over packed rows."""
+
+    def __init__(self, vision: Vision, connector: MLPConnector, language: Any, side: int) -> None:
+        super().__init__()
+        self.vision, self.connector, self.language = vision, connector, language
+        self.side = side
+        """Side of a tile, in pixels."""
+
+    @classmethod
+    def build(cls, config: RunConfig, policy: ImagePolicy, vocabulary: int) -> Self:
+        """Build the model of a run file; the same seed gives the same weights.
+
+        Raises:
+            UserError: the tower, the connector and the plan's image policy do not fit together.
+        """
+        torch.manual_seed(config.seed)
+        vision = build_vision(config.vision, policy.size)
+        merge, patches = config.connector.merge, vision.patches(policy.size)
+        if patches % merge or (patches // merge) ** 2 != policy.tokens:
+            raise UserError(
+                f"a tile of {policy.size} pixels gives {patches} x {patches} patches, merged {merge} x "
+                f"{merge}: {(patches / merge) ** 2:g} visual tokens; the plan counts {policy.tokens}",
+                fix="change patch_size or connector.merge, or `image` in the recipe, and plan again",
+            )
+        language = build_language(config.language, vocabulary, config.attention)
+        width = int(language.config.hidden_size)
+        connector = MLPConnector(vision=vision.width, language=width, merge=merge)
+        model = cls(vision, connector, language, policy.size)
+        for part in config.freeze:
+            getattr(model, part).requires_grad_(False)
+        if config.gradient_checkpointing:
+            for tower in (vision.tower, language):
+                tower.gradient_checkpointing_enable({"use_reentrant": False})
+        return model
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the sum of the cross-entropy over the learnt tokens, float32."""
+        width = max(2, int((batch.segments > 0).any(0).sum()))
+        tokens, labels, positions, segments = (
+            tensor[:, :width]
+            for tensor in (batch.tokens, batch.labels, batch.positions, batch.segments)
+        )
+        inputs = self.embed(tokens, batch.pixels)
+        # Label of the token after each position; a sample's first token is never predicted.
+        following = torch.full_like(labels, IGNORE)
+        following[:, :-1] = torch.where(segments[:, 1:] == segments[:, :-1], labels[:, 1:], IGNORE)
+        if "flash" in str(self.language.config._attn_implementation):
+            # Attention over variable lengths: all rows as one, without padding.
+            kept = segments > 0
+            kept[0, 0] = True
+            inputs, positions, following = inputs[kept][None], positions[kept], following[kept]
+            positions, following = positions[None], following[None]
+        # Samples are kept apart by positions that restart, and only without mask and cache.
+        states = self.language.base_model(
+            inputs_embeds=inputs, position_ids=positions, use_cache=False
+        ).last_hidden_state
+        learnt = following != IGNORE
+        logits = self.language.get_output_embeddings()(states[learnt])
+        return functional.cross_entropy(logits.float(), following[learnt], reduction="sum")
+
+    def embed(self, tokens: Tensor, pixels: Tensor) -> Tensor:
+        """Return (B, T, width) embeddings, visual tokens in place of `IMAGE_TOKEN`.
+
+        Without a picture the tower sees one grey tile that adds zero: every rank runs the same graph.
+
+        Raises:
+            ValueError: the places for visual tokens are not as many as the pictures give.
+        """
+        embedded: Tensor = self.language.get_input_embeddings()(tokens.clamp(min=0))
+        places = tokens == IMAGE_TOKEN
+        seen = pixels if len(pixels) else pixels.new_zeros((1, 3, self.side, self.side))
+        visual = self.connector(self.vision(seen)).to(embedded.dtype)
+        wanted, given = int(places.sum()), visual.shape[1] * len(pixels)
+        if wanted != given:
+            raise ValueError(f"{wanted} places for visual tokens, {given} visual tokens")
+        if not given:
+            return embedded + 0 * visual.sum()
+        return embedded.masked_scatter(places[..., None], visual)
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        tokens: Sequence[Sequence[int]],
+        pixels: Tensor,
+        *,
+        max_new_tokens: int,
+        eos: int | Sequence[int],
+    ) -> list[list[int]]:
+        """Continue prompts greedily, with a cache of keys and values.
+
+        Args:
+            tokens: prompts; `IMAGE_TOKEN` once for each visual token.
+            pixels: (N, 3, S, S) in -1..1, the tiles of all prompts in order.
+            max_new_tokens: longest answer.
+            eos: token or tokens that end an answer; left out of it.
+        """
+        self.eval()
+        device = next(self.parameters()).device
+        length = max(len(prompt) for prompt in tokens)
+        # Padding stands left: all prompts end at the same place, where the cache goes on.
+        rows = torch.zeros((len(tokens), length), dtype=torch.int64)
+        mask = torch.zeros_like(rows)
+        for row, kept, prompt in zip(rows, mask, tokens, strict=True):
+            row[length - len(prompt) :] = torch.tensor(prompt)
+            kept[length - len(prompt) :] = 1
+        ends = [eos] if isinstance(eos, int) else list(eos)
+        answers = self.language.generate(
+            inputs_embeds=self.embed(rows.to(device), pixels.to(device)),
+            attention_mask=mask.to(device),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=ends,
+            pad_token_id=ends[0],
+        )
+        return [_until(answer, ends) for answer in answers.tolist()]
+
+    def save(self, folder: Path) -> None:
+        """Write the three parts, the towers as `transformers` folders."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self.vision.tower.save_pretrained(folder / "vision")
+        self.language.save_pretrained(folder / "language")
+        save_file(dict(self.connector.state_dict()), folder / "connector.safetensors")
+        values = {"schema": 1, "side": self.side, "merge": self.connector.merge}
+        (folder / "cuvee.json").write_text(json.dumps(values))
+
+    @classmethod
+    def load(cls, folder: Path, attention: str = "sdpa") -> Self:
+        """Read what `save` wrote, in float32.
+
+        Raises:
+            UserError: there is no model.
+        """
+        from safetensors.torch import load_file
+
+        if not (folder / "cuvee.json").is_file():
+            raise UserError(f"{folder}: no model there", fix="train to the end first")
+        values = json.loads((folder / "cuvee.json").read_text())
+        vision = build_vision(Tower(path=folder / "vision"), values["side"])
+        language = build_language(Tower(path=folder / "language"), 0, attention)
+        width = int(language.config.hidden_size)
+        connector = MLPConnector(vision=vision.width, language=width, merge=values["merge"])
+        connector.load_state_dict(load_file(folder / "connector.safetensors"))
+        return cls(vision, connector, language, values["side"])
+
+
+def _until(answer: list[int], ends: list[int]) -> list[int]:
+    """Return the answer up to its first end.
+
+    >>> _until([4, 7, 2, 2], [2])
+    [4, 7]
+    """
+    stops = [place for place, token in enumerate(answer) if token in ends]
+    return answer[: stops[0]] if stops else answer

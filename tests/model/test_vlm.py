@@ -1,0 +1,193 @@
+"""The model: samples in a row never see each other, and a cache changes no answer."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from catalog.errors import UserError
+from model.config import RunConfig
+from model.vlm import CuveeModel
+from pipeline.batch import IMAGE_TOKEN, Batch
+from pipeline.policy import ImagePolicy
+from tests.model.models import LANGUAGE, SIDE, VISION, VOCABULARY, batch_of, sample, tiny, values
+
+SHAPES = st.lists(st.tuples(st.integers(3, 12), st.integers(0, 2)), min_size=1, max_size=6)
+CLIP = {"vision": {"config": {**VISION, "model_type": "clip_vision_model"}}}
+LLAMA = {"language": {"config": {**LANGUAGE, "model_type": "llama"}}}
+KINDS: dict[str, dict[str, Any]] = {
+    "sdpa": {},
+    "eager": {"attention": "eager"},
+    "checkpointed": {"gradient_checkpointing": True},
+    "clip": CLIP,
+    "llama": LLAMA,
+}
+
+
+def sharp(model: CuveeModel) -> CuveeModel:
+    """Make the weights larger, so that a leak shows."""
+    for parameter in model.parameters():
+        parameter.data.mul_(3)
+    return model
+
+
+def states(model: CuveeModel, batch: Batch) -> torch.Tensor:
+    """Return the last hidden states, by the very call that the loss makes."""
+    caught: list[torch.Tensor] = []
+
+    def catch(module: nn.Module, inputs: tuple[()], output: Any) -> None:
+        caught.append(output.last_hidden_state)
+
+    handle = model.language.base_model.register_forward_hook(catch)
+    model(batch)
+    handle.remove()
+    return caught[0].detach()
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sample_packed_is_the_sample_alone(kind: str, training: bool) -> None:
+    model = sharp(tiny(**KINDS[kind])).train(training)
+
+    @settings(max_examples=8, deadline=None)
+    @given(SHAPES, SHAPES)
+    def check(first: list[tuple[int, int]], second: list[tuple[int, int]]) -> None:
+        rows = [
+            [sample(text, pictures, seed) for seed, (text, pictures) in enumerate(shapes, start)]
+            for start, shapes in ((0, first), (100, second))
+        ]
+        batch = batch_of(rows, 160)
+        packed = states(model, batch)
+        total = 0.0
+        for row, samples in enumerate(rows):
+            start = 0
+            for ids, pictures in samples:
+                alone = batch_of([[(ids, pictures)]], len(ids))
+                together = packed[row, start : start + len(ids)]
+                assert torch.allclose(together, states(model, alone)[0], atol=1e-5)
+                start += len(ids)
+                total += model(alone).item()
+        assert model(batch).item() == pytest.approx(total, rel=1e-5)
+
+    check()
+
+
+def test_rows_joined_without_padding_have_the_same_loss() -> None:
+    # What flash-attention with variable lengths gets, here computed by sdpa.
+    AttentionInterface.register("flash_twin", sdpa_attention_forward)
+    AttentionMaskInterface.register("flash_twin", sdpa_mask)
+    model = sharp(tiny())
+    batch = batch_of([[sample(9, 1, 0), sample(5, 0, 1)], [], [sample(7, 2, 2)]], 40)
+    expected = model(batch).item()
+    model.language.config._attn_implementation = "flash_twin"
+    assert states(model, batch).shape[:2] == (1, 9 + 4 + 5 + 7 + 8)
+    assert model(batch).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("rows", [[[], []], [[sample(9, 0, 0)]], [[sample(9, 0, 0)], []]])
+def test_no_picture_and_no_sample_still_reach_every_parameter(rows: Any) -> None:
+    model = tiny()
+    loss = model(batch_of(rows, 24))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert (loss == 0) == (not any(rows))
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        if not name.startswith("language"):
+            assert not parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("kind", ["sdpa", "clip"])
+def test_every_part_learns_but_frozen_ones(kind: str) -> None:
+    model = tiny(**KINDS[kind], freeze=["language"])
+    model(batch_of([[sample(9, 2, 0)]], 24)).backward()
+    for name, parameter in model.named_parameters():
+        if name.startswith("language"):
+            assert parameter.grad is None, name
+        elif parameter.requires_grad:
+            assert parameter.grad is not None, name
+    idle = [name for name, p in model.named_parameters() if not p.requires_grad]
+    assert [name for name in idle if not name.startswith("language")] == (
+        [] if kind == "sdpa" else [name for name in idle if "post_layernorm" in name]
+    )
+
+
+def test_batched_generation_is_greedy_search_without_a_cache() -> None:
+    model = sharp(tiny()).eval()
+    prompts = [sample(6, 1, 0), sample(11, 0, 1), sample(4, 2, 2)]
+    pixels = torch.cat([pictures for _, pictures in prompts])
+    expected = []
+    for ids, pictures in prompts:
+        tokens = list(ids)
+        for _ in range(8):
+            inputs = model.embed(torch.tensor([tokens]), pictures)
+            logits = model.language(inputs_embeds=inputs, use_cache=False).logits
+            tokens.append(int(logits[0, -1].argmax()))
+        expected.append(tokens[len(ids) :])
+    ids = [tokens for tokens, _ in prompts]
+    assert model.generate(ids, pixels, max_new_tokens=8, eos=VOCABULARY) == expected
+    end = expected[0][3]
+    cut = [answer[: answer.index(end)] if end in answer else answer for answer in expected]
+    assert model.generate(ids, pixels, max_new_tokens=8, eos=[VOCABULARY, end]) == cut
+
+
+@pytest.mark.parametrize("kind", ["sdpa", "clip", "llama"])
+def test_a_saved_model_is_the_model(tmp_path: Path, kind: str) -> None:
+    model = tiny(**KINDS[kind]).eval()
+    model.save(tmp_path / "model")
+    loaded = CuveeModel.load(tmp_path / "model").eval()
+    batch = batch_of([[sample(9, 1, 0), sample(5, 0, 1)]], 24)
+    assert torch.equal(loaded(batch), model(batch))
+    # Parts of one run are parts of the next.
+    again = tiny(
+        vision={"path": str(tmp_path / "model/vision")},
+        language={"path": str(tmp_path / "model/language")},
+    )
+    again.connector.load_state_dict(model.connector.state_dict())
+    assert torch.equal(again.eval()(batch), model(batch))
+
+
+def test_the_seed_makes_the_weights() -> None:
+    one, same, other = (tiny(seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(value, same[name]) for name, value in one.items())
+    assert any(not torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_larger_tokenizer_enlarges_a_loaded_model(tmp_path: Path) -> None:
+    tiny().save(tmp_path / "model")
+    config = RunConfig.model_validate(values(language={"path": str(tmp_path / "model/language")}))
+    model = CuveeModel.build(config, ImagePolicy(size=SIDE, tokens=4), VOCABULARY + 7)
+    assert model.language.get_output_embeddings().out_features == VOCABULARY + 7
+
+
+def test_what_does_not_fit_is_explained_with_numbers(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="merged 1 x 1: 16 visual tokens; the plan counts 4"):
+        tiny(connector={"merge": 1})
+    with pytest.raises(UserError, match=r"4 x 4 patches, merged 3 x 3.*1\.77"):
+        tiny(connector={"merge": 3})
+    for part in ("vision", "language"):
+        with pytest.raises(UserError, match=r"no config.json there"):
+            tiny(**{part: {"path": str(tmp_path)}})
+    with pytest.raises(UserError, match="unknown model_type 'vit'"):
+        tiny(vision={"config": {"model_type": "vit"}})
+    with pytest.raises(UserError, match="language: "):
+        tiny(language={"config": {"model_type": "no such"}})
+    with pytest.raises(UserError, match="train to the end first"):
+        CuveeModel.load(tmp_path)
+    with pytest.raises(ValueError, match="3 places for visual tokens, 4 visual tokens"):
+        tiny().embed(torch.tensor([[1] + [IMAGE_TOKEN] * 3]), torch.zeros(1, 3, SIDE, SIDE))
+
+
+def test_another_tile_size_interpolates_the_positions(tmp_path: Path) -> None:
+    tiny().save(tmp_path / "model")
+    config = RunConfig.model_validate(values(vision={"path": str(tmp_path / "model/vision")}))
+    model = CuveeModel.build(config, ImagePolicy(size=24, tokens=9), VOCABULARY)
+    visual = model.embed(torch.tensor([[IMAGE_TOKEN] * 9]), torch.zeros(1, 3, 24, 24))
+    assert visual.shape == (1, 9, 32)
