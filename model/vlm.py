@@ -51,7 +51,7 @@ class CuveeModel(nn.Module):
             getattr(model, part).requires_grad_(False)
         if config.gradient_checkpointing:
             for tower in (vision.tower, language):
-                tower.gradient_checkpointing_enable({"use_reentrant": False})
+                tower.activation_checkpointing_enable({"use_reentrant": False})
         return model
 
     def forward(self, batch: Batch) -> Tensor:

@@ -1,0 +1,112 @@
+"""A run file -> as many training processes as it asks for, ended together."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from time import monotonic, sleep
+
+from model.config import RunConfig
+
+LAUNCHED = "CUVEE_LAUNCHED"
+"""Set in processes that must end when their launcher does."""
+GRACE = 10.0
+"""Seconds between asking a process to end and ending it."""
+
+
+def launch(config: RunConfig) -> int:
+    """Train in `config.processes` processes and return the first exit code that is not 0, else 0.
+
+    Under torchrun or the DeepSpeed launcher, which set RANK, this process is one of theirs and trains.
+    """
+    if "RANK" in os.environ or config.processes == 1:
+        from model.train import train
+
+        train(config)
+        return 0
+    config.output.mkdir(parents=True, exist_ok=True)
+    asked = config.output / ".asked.yaml"
+    asked.write_text(config.dump(), encoding="utf-8")
+    port = free_port()
+    children: list[subprocess.Popen[bytes]] = []
+    previous = signal.signal(signal.SIGTERM, _stop)
+    try:
+        for rank in range(config.processes):
+            environment = os.environ | rank_environment(rank, config.processes, port)
+            command = [sys.executable, "-m", "model.train", str(asked)]
+            # The children watch the pipe on their standard input: it closes when this process ends.
+            children.append(subprocess.Popen(command, env=environment, stdin=subprocess.PIPE))
+        return _wait(children)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        end(children)
+
+
+def rank_environment(rank: int, processes: int, port: int) -> dict[str, str]:
+    """Return the variables by which a process finds its place."""
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    root = str(Path(__file__).parent.parent)
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])),
+        LAUNCHED: "1",
+    }
+
+
+def free_port() -> int:
+    """Return a port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def end_with_launcher() -> None:
+    """End this process when its launcher is gone, whatever ended that."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    if LAUNCHED in os.environ:
+        threading.Thread(target=watch, daemon=True, name="launcher-watch").start()
+
+
+def end(children: list[subprocess.Popen[bytes]]) -> None:
+    """End processes: ask, wait, then force."""
+    for child in children:
+        if child.poll() is None:
+            child.terminate()
+    deadline = monotonic() + GRACE
+    for child in children:
+        try:
+            child.wait(max(0.0, deadline - monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        if child.stdin:
+            child.stdin.close()
+
+
+def _wait(children: list[subprocess.Popen[bytes]]) -> int:
+    """Return when all processes ended, or the first with an error: the others wait for it in vain."""
+    while True:
+        codes = [child.poll() for child in children]
+        failed = [code for code in codes if code]
+        if failed:
+            return failed[0] if failed[0] > 0 else 128 - failed[0]
+        if all(code == 0 for code in codes):
+            return 0
+        sleep(0.1)
+
+
+def _stop(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)

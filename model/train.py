@@ -1,0 +1,398 @@
+"""A plan and a model -> a trained model, with DeepSpeed; stopped anywhere, it goes on from there.
+
+`python -m model.train RUN.yaml` is one process of a run; `cuvee train` starts them all.
+"""
+
+import dataclasses
+import fcntl
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from time import monotonic, perf_counter, sleep
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from catalog.errors import CuveeError, UserError
+from model.config import PARTS, RunConfig
+from model.language import vocabulary_of
+from model.launch import end_with_launcher, free_port
+from model.progress import Metrics, Recorder
+from model.vlm import CuveeModel
+from pipeline.batch import IMAGE_TOKEN, Batch
+from pipeline.loader import PlanLoader
+from pipeline.plan import Plan
+from pipeline.policy import ImagePolicy
+
+OnStep = Callable[[Metrics], None]
+PATIENCE = 15.0
+"""Seconds to wait for the processes of a killed run to let go of its folder."""
+
+
+def train(config: RunConfig, on_step: OnStep | None = None, console: Console | None = None) -> Path:
+    """Train, or go on training, or say that all is done; return the folder of the model.
+
+    Args:
+        config: the run.
+        on_step: called on rank 0 with the metrics of each step.
+        console: where rank 0 tells of the run.
+
+    Raises:
+        UserError: the run does not fit its plan, its catalog or what its folder holds.
+    """
+    console = console or Console()
+    plan = Plan.open(config.catalog, config.plan)
+    steps = config.steps or plan.steps
+    if steps > plan.steps:
+        raise UserError(
+            f"{steps} steps wanted, the plan has {plan.steps}",
+            fix="lower `steps`, or raise the recipe's budget and plan again",
+        )
+    identity = {**config.identity(), "plan": plan.id, "steps": steps}
+    _check(config.output, identity)
+    final = config.output / "model"
+    if (final / "cuvee.json").exists():
+        if int(os.environ.get("RANK", "0")) == 0:
+            console.print(f"finished before: {steps} steps, model in {final}", soft_wrap=True)
+        return final
+    with _processes() as (rank, ranks), _alone(config.output, rank):
+        if rank == 0:
+            _keep(config.output / "run.yaml", config.dump())
+            _keep(config.output / "run.json", json.dumps(identity))
+        _run(config, plan, steps, rank, ranks, on_step, console if rank == 0 else Console(quiet=True))
+        if rank == 0:
+            _finish(config, plan, final)
+            console.print(f"done: {steps} steps, model in {final}", soft_wrap=True)
+    return final
+
+
+def _run(
+    config: RunConfig,
+    plan: Plan,
+    steps: int,
+    rank: int,
+    ranks: int,
+    on_step: OnStep | None,
+    console: Console,
+) -> None:
+    from model import checkpoint
+
+    folder = config.output / "checkpoints"
+    found = checkpoint.latest(folder)
+    start = int(checkpoint.read_state(found)["step"]) if found else 0
+    loader = PlanLoader(
+        plan,
+        catalog=config.catalog,
+        rank=rank,
+        world_size=ranks,
+        start_step=start,
+        workers=config.workers,
+    )
+    engine = _engine(config, plan, ranks)
+    # A generator of random numbers a step and rank: nothing of it needs to be kept.
+    seeding = f"{config.seed}/{rank}"
+    if found:
+        console.print(f"going on from step {start} of {steps}", highlight=False)
+        _update(engine, config, [_nothing(plan)] * engine.gradient_accumulation_steps(), 1, 0.0)
+        checkpoint.restore(engine, found)
+    elif rank == 0:
+        count = sum(getattr(p, "ds_numel", p.numel()) for p in engine.module.parameters())
+        console.print(
+            f"{count:,} parameters, {steps} steps of {plan.packs_per_step} packs, {ranks} "
+            f"process{'es' if ranks > 1 else ''} on {engine.device.type}",
+            highlight=False,
+        )
+    if start >= steps:
+        return
+    recorder = Recorder(config.output, start=start, steps=steps, console=console) if not rank else None
+    with recorder or nullcontext():
+        batches = iter(loader)
+        began, waited = perf_counter(), 0.0
+        for step in range(start, steps):
+            batch = next(batches)
+            assert batch.step == step
+            digest = hashlib.sha256(f"{seeding}/{step}".encode()).digest()
+            torch.manual_seed(int.from_bytes(digest[:7], "big"))
+            scale = schedule(step, steps, warmup=config.optim.warmup, floor=config.optim.floor)
+            loss = _update(engine, config, split(batch, config.micro_batch), batch.loss_tokens, scale)
+            tokens = float((batch.segments > 0).sum())
+            stall, waited = loader.metrics.stall - waited, loader.metrics.stall
+            total = torch.tensor(
+                [loss, tokens, batch.samples, stall], dtype=torch.float64, device=engine.device
+            )
+            if ranks > 1:
+                torch.distributed.all_reduce(total)
+            loss, tokens, samples, stall = total.tolist()
+            if not math.isfinite(loss):
+                raise CuveeError(
+                    f"step {step}: the loss is {loss}\n"
+                    f"Fix: lower the learning rate; `cuvee trace` shows the samples of this step"
+                )
+            now = perf_counter()
+            seconds, began = now - began, now
+            if recorder:
+                metrics = {
+                    "step": step,
+                    "loss": loss / max(batch.loss_tokens, 1),
+                    "lr": config.optim.lr * scale,
+                    "grad_norm": float(engine.get_global_grad_norm() or 0.0),
+                    "tokens_per_second": tokens / seconds,
+                    "tokens": tokens,
+                    "loss_tokens": batch.loss_tokens,
+                    "samples": samples,
+                    "stall": min(1.0, stall / ranks / seconds),
+                    "seconds": seconds,
+                    "steps_left": steps - step - 1,
+                }
+                recorder.record(metrics)
+                if on_step:
+                    on_step(metrics)
+            if (step + 1) % config.checkpoint_every == 0 or step + 1 == steps:
+                state = {"step": step + 1, "plan": plan.id}
+                checkpoint.save(engine, folder, state, config.keep)
+
+
+def _engine(config: RunConfig, plan: Plan, ranks: int) -> Any:
+    """Return DeepSpeed's engine around the model and AdamW."""
+    import deepspeed
+
+    policy = ImagePolicy.model_validate(plan.header["recipe"]["image"])
+    model = CuveeModel.build(config, policy, vocabulary_of(Path(plan.header["tokenizer"])))
+    model.train()
+    exact = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    optim = config.optim
+    groups = parameter_groups(model, config)
+    optimizer = torch.optim.AdamW(groups, betas=optim.betas, weight_decay=optim.weight_decay)
+    rows = plan.packs_per_step // ranks
+    values = {
+        "train_micro_batch_size_per_gpu": min(config.micro_batch, rows),
+        "gradient_accumulation_steps": -(-rows // config.micro_batch),
+        "gradient_clipping": optim.clip,
+        "zero_allow_untested_optimizer": True,
+        "zero_optimization": {"stage": config.zero},
+        # Without ZeRO, bf16 is autocast over fp32 weights (see `_forward`).
+        "bf16": {"enabled": config.precision == "bf16" and config.zero > 0},
+        "steps_per_print": sys.maxsize,
+    }
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=values)
+    # DeepSpeed casts buffers too; rotary frequencies in bf16 would blur far positions.
+    for name, buffer in engine.module.named_buffers():
+        buffer.data = exact[name].to(engine.device)
+    return engine
+
+
+def _update(
+    engine: Any, config: RunConfig, batches: list[Batch], loss_tokens: int, scale: float
+) -> float:
+    """Make one optimizer step of a rank's micro-batches; return the sum of their losses.
+
+    The loss is a sum over tokens divided by the learnt tokens of the whole step, so that neither
+    ranks nor micro-batches change it; DeepSpeed divides by both, hence the factor.
+    """
+    factor = engine.world_size * len(batches) / max(loss_tokens, 1)
+    total = 0.0
+    for group in engine.optimizer.param_groups:
+        group["lr"] = group["peak"] * scale
+    for batch in batches:
+        with _autocast(engine, config):
+            loss = engine(_to(batch, engine.device))
+        engine.backward(loss * factor)
+        engine.step()
+        total += loss.item()
+    return total
+
+
+def _autocast(engine: Any, config: RunConfig) -> AbstractContextManager[Any]:
+    if config.precision == "bf16" and not config.zero:
+        return torch.autocast(engine.device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def parameter_groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
+    """Return the learning parameters by part, and by whether weight decay applies to them."""
+    groups = []
+    for part in PARTS:
+        parameters = [p for p in getattr(model, part).parameters() if p.requires_grad]
+        peak = config.optim.lr_of(part)
+        for decay, chosen in (
+            (config.optim.weight_decay, [p for p in parameters if p.ndim > 1]),
+            (0.0, [p for p in parameters if p.ndim < 2]),
+        ):
+            if chosen:
+                groups.append({"params": chosen, "lr": peak, "peak": peak, "weight_decay": decay})
+    return groups
+
+
+def schedule(step: int, steps: int, *, warmup: float, floor: float) -> float:
+    """Return the share of the highest learning rate: linear up, then half a cosine down.
+
+    >>> [round(schedule(step, 8, warmup=0.25, floor=0.0), 2) for step in (0, 1, 2, 5)]
+    [0.5, 1.0, 1.0, 0.5]
+    """
+    rising = math.ceil(warmup * steps)
+    if step < rising:
+        return (step + 1) / rising
+    way = (step - rising) / max(1, steps - rising)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * way))
+
+
+def split(batch: Batch, rows: int) -> list[Batch]:
+    """Cut a batch into micro-batches of at most `rows` rows, each with its pictures."""
+    if len(batch.tokens) <= rows:
+        return [batch]
+    marks = (batch.tokens == IMAGE_TOKEN).sum(1)
+    a_tile = int(marks.sum()) // max(1, len(batch.pixels))
+    ends = (marks.cumsum(0) // max(1, a_tile)).tolist()
+    pieces = []
+    for start in range(0, len(batch.tokens), rows):
+        place = slice(start, start + rows)
+        last = min(start + rows, len(batch.tokens)) - 1
+        pieces.append(
+            dataclasses.replace(
+                batch,
+                tokens=batch.tokens[place],
+                labels=batch.labels[place],
+                positions=batch.positions[place],
+                segments=batch.segments[place],
+                pixels=batch.pixels[ends[start - 1] if start else 0 : ends[last]],
+                packs=batch.packs[place],
+            )
+        )
+    return pieces
+
+
+def _nothing(plan: Plan) -> Batch:
+    """Return a batch of padding."""
+    side = int(plan.header["recipe"]["image"]["size"])
+    zeros = torch.zeros((1, 2), dtype=torch.int64)
+    return Batch(
+        tokens=zeros,
+        labels=zeros - 100,
+        positions=zeros,
+        segments=zeros.int(),
+        pixels=torch.zeros((0, 3, side, side)),
+        step=0,
+        packs=(0,),
+        loss_tokens=0,
+        samples=0,
+    )
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    if device.type == "cpu":
+        return batch
+    moved: dict[str, Any] = {
+        field.name: value.to(device, non_blocking=True)
+        for field in dataclasses.fields(batch)
+        if isinstance(value := getattr(batch, field.name), Tensor)
+    }
+    return dataclasses.replace(batch, **moved)
+
+
+@contextmanager
+def _processes() -> Iterator[tuple[int, int]]:
+    """Join the other processes of the run; give this one's rank and their number."""
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+    alone["MASTER_PORT"] = str(free_port())
+    mine = {} if "RANK" in os.environ else alone
+    os.environ.update(mine)
+    cuda = torch.cuda.is_available()
+    os.environ.setdefault("DS_ACCELERATOR", "cuda" if cuda else "cpu")
+    import deepspeed
+    from deepspeed.utils.logging import logger
+
+    logger.setLevel("ERROR")
+    try:
+        if cuda:
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        deepspeed.init_distributed("nccl" if cuda else "gloo", verbose=False)
+        yield torch.distributed.get_rank(), torch.distributed.get_world_size()
+    finally:
+        if torch.distributed.is_initialized():
+            deepspeed.comm.destroy_process_group()
+        for name in mine:
+            os.environ.pop(name, None)
+
+
+@contextmanager
+def _alone(folder: Path, rank: int) -> Iterator[None]:
+    """Keep other runs out of the folder."""
+    if rank:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        deadline = monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if monotonic() > deadline:
+                    raise UserError(
+                        f"{folder}: another process trains there",
+                        fix="wait for it, end it, or choose another `output`",
+                    ) from error
+                sleep(0.2)
+        yield
+
+
+def _check(folder: Path, identity: dict[str, Any]) -> None:
+    """Refuse to go on with another run than the folder holds."""
+    if not (folder / "run.json").exists():
+        return
+    before = json.loads((folder / "run.json").read_text())
+    now = json.loads(json.dumps(identity))
+    if changed := sorted(name for name in now if now[name] != before.get(name)):
+        lines = [f"{name}: {before.get(name)} before, now {now[name]}" for name in changed]
+        raise UserError(
+            f"{folder} holds a run with another {', '.join(changed)}\n" + "\n".join(lines),
+            fix="choose another `output`, or remove the folder to start anew",
+        )
+
+
+def _keep(path: Path, text: str) -> None:
+    staged = path.with_name(f".{path.name}")
+    staged.write_text(text, encoding="utf-8")
+    staged.replace(path)
+
+
+def _finish(config: RunConfig, plan: Plan, final: Path) -> None:
+    """Write the model from the last checkpoint, whole on one rank, and its tokenizer beside it."""
+    from model import checkpoint
+
+    found = checkpoint.latest(config.output / "checkpoints")
+    assert found is not None
+    tokenizer = Path(plan.header["tokenizer"])
+    policy = ImagePolicy.model_validate(plan.header["recipe"]["image"])
+    model = CuveeModel.build(config, policy, vocabulary_of(tokenizer))
+    checkpoint.load_weights(model, found)
+    staged = final.with_name(".model")
+    shutil.rmtree(staged, ignore_errors=True)
+    model.save(staged)
+    shutil.copytree(tokenizer, staged / "tokenizer")
+    shutil.rmtree(final, ignore_errors=True)
+    staged.rename(final)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one process of a run; return its exit code."""
+    end_with_launcher()
+    try:
+        train(RunConfig.load(Path(arguments[0])))
+    except CuveeError as error:
+        print(f"cuvee: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
