@@ -1,0 +1,250 @@
+"""A trained run on a held-out split: answers, official scores, and the baselines beside them.
+
+Writes RUN/eval/SPLIT/: `scores.json`, `items.jsonl` (one line a question) and
+`predictions/SOURCE.json` in the form the benchmark's server takes.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from catalog import Catalog
+from catalog.errors import UserError
+from model.baselines import baseline
+from model.benchmarks import CHAT, SAMPLE_COLUMNS, Row, benchmark_of, submission
+from model.config import RunConfig
+from model.judge import Answer, judge
+from pipeline.encode import EncoderConfig
+from pipeline.plan import Plan
+from pipeline.policy import ImagePolicy
+
+if TYPE_CHECKING:
+    from model.answer import Answerer
+
+EVALUATE_VERSION = 1
+"""Raise when the same model and samples would give other results."""
+Progress = Callable[[str, int, int], None]
+"""(source, questions answered, questions), after each batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The results of one run on one split."""
+
+    folder: Path
+    scores: dict[str, Any]
+    """As in `scores.json`, but only the sources that were asked for."""
+    answered: tuple[str, ...]
+    """Sources that were evaluated now; the others were up to date."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """A finished run, opened."""
+
+    folder: Path
+    catalog: Catalog
+    encoder: EncoderConfig
+    policy: ImagePolicy
+    fingerprint: str
+    """Of the model's files and of what words the questions."""
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model"
+
+
+def evaluate(
+    run: Path,
+    split: str,
+    *,
+    sources: Sequence[str] | None = None,
+    limit: int | None = None,
+    batch_size: int = 32,
+    blind: bool = True,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Answer and score a split of the run's catalog; what is up to date is not answered again.
+
+    Args:
+        run: the run's folder, or its run file.
+        split: official name, such as `val` or `testA`.
+        sources: sources to judge; by default all with that split that are no free chat.
+        limit: at most so many questions a source, always the same ones.
+        batch_size: questions answered together.
+        blind: also answer with blanked pictures.
+        progress: called as the answers come.
+
+    Raises:
+        UserError: the run has no model, or the catalog no such split or source.
+    """
+    opened = _open(run)
+    names = _sources(opened.catalog, split, sources)
+    folder = opened.folder / "eval" / split
+    before, kept = _read(folder)
+    keys = {source: _key(opened, source, [split, limit, blind]) for source in {*names, *before}}
+    results = {
+        source: result
+        for source, result in before.items()
+        if result["key"] == keys[source] and _predictions(folder, source).exists()
+    }
+    items = {source: kept.get(source, []) for source in results}
+    missing = [source for source in names if source not in results]
+    answerer = _answerer(opened) if missing else None
+    for source in missing:
+        assert answerer is not None
+        rows = _rows(opened.catalog, source, split, limit)
+        answers = _answers(answerer, opened.catalog, rows, source, batch_size, blind, progress)
+        constant = baseline(opened.catalog, source)
+        result, judged = judge(source, rows, answers, constant, opened.encoder.boxes)
+        results[source], items[source] = {"key": keys[source], **result}, judged
+        text = submission(source, rows, [answer.text for answer in answers])
+        _write(_predictions(folder, source), text)
+    scores: dict[str, Any] = {
+        "split": split,
+        "limit": limit,
+        "catalog_version": opened.catalog.version,
+        "model": opened.fingerprint,
+        "sources": dict(sorted(results.items())),
+    }
+    if missing or set(before) != set(results):
+        lines = [json.dumps(item) + "\n" for source in sorted(items) for item in items[source]]
+        _write(folder / "items.jsonl", "".join(lines))
+        _write(folder / "scores.json", json.dumps(scores, indent=1))
+    asked = {source: results[source] for source in names}
+    return Evaluation(folder=folder, scores=scores | {"sources": asked}, answered=tuple(missing))
+
+
+def _open(run: Path) -> _Run:
+    """Open a finished run by its folder or its run file."""
+    if not run.exists():
+        raise UserError(f"{run}: no such run", fix="name a run file, or the folder of its `output`")
+    folder = run if run.is_dir() else RunConfig.load(run).output
+    if not (folder / "model" / "cuvee.json").is_file():
+        raise UserError(f"{folder}: no trained model there", fix="run `cuvee train` to its end")
+    config = RunConfig.load(folder / "run.yaml")
+    recipe = Plan.open(config.catalog, config.plan).header["recipe"]
+    words: Mapping[str, Any] = recipe["encoder"]
+    encoder = EncoderConfig(
+        tokenizer=folder / "model" / "tokenizer", boxes=words["boxes"], system=words["system"]
+    )
+    policy = ImagePolicy.model_validate(recipe["image"])
+    digest = hashlib.sha256(json.dumps([words["boxes"], words["system"], recipe["image"]]).encode())
+    for file in sorted((folder / "model").rglob("*")):
+        if file.is_file():
+            digest.update(file.relative_to(folder).as_posix().encode())
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return _Run(
+        folder=folder,
+        catalog=Catalog.open(config.catalog),
+        encoder=encoder,
+        policy=policy,
+        fingerprint=digest.hexdigest(),
+    )
+
+
+def _answerer(run: _Run) -> "Answerer":
+    from model.answer import Answerer
+
+    return Answerer(run.model, run.encoder, run.policy)
+
+
+def _sources(catalog: Catalog, split: str, wanted: Sequence[str] | None) -> list[str]:
+    """Return the sources to judge, sorted."""
+    found = catalog.samples().select("source", "family", "split").unique().sort("source", "split")
+    there: dict[str, list[str]] = {}
+    families = {}
+    for source, family, name in found.collect().iter_rows():
+        there.setdefault(source, []).append(name)
+        families[source] = family
+    if wanted is not None and (unknown := sorted(set(wanted) - set(there))):
+        raise UserError(
+            f"the catalog has no source {', '.join(unknown)}", fix=f"one of {', '.join(there)}"
+        )
+    names = [name for name in there if families[name] not in CHAT] if wanted is None else wanted
+    chosen = sorted(name for name in set(names) if split in there[name])
+    if not chosen:
+        lines = "; ".join(f"{name}: {', '.join(there[name])}" for name in sorted(set(names)))
+        raise UserError(f"nothing to judge in split {split!r}", fix=f"the catalog has {lines}")
+    return chosen
+
+
+def _rows(catalog: Catalog, source: str, split: str, limit: int | None) -> Sequence[Row]:
+    """Return the samples of a split in the catalog's order; limited, those with the lowest ids."""
+    types = benchmark_of(source).types
+    frame = (
+        catalog.samples()
+        .filter(pl.col("source") == source, pl.col("split") == split)
+        .select(
+            *SAMPLE_COLUMNS,
+            *(pl.col("extra").str.json_path_match(path).alias(n) for n, path in types.items()),
+        )
+        .collect()
+    )
+    if limit is not None and limit < len(frame):
+        last = frame["sample_id"].sort()[limit - 1]
+        frame = frame.filter(pl.col("sample_id") <= last)
+    return frame.to_dicts()
+
+
+def _answers(
+    answerer: "Answerer",
+    catalog: Catalog,
+    rows: Sequence[Row],
+    source: str,
+    batch_size: int,
+    blind: bool,
+    progress: Progress | None,
+) -> list[Answer]:
+    done = 0
+
+    def report(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress:
+            progress(source, done, len(rows))
+
+    return answerer(
+        rows,
+        catalog.image_store(),
+        longest=benchmark_of(source).longest,
+        batch_size=batch_size,
+        blind=blind,
+        progress=report,
+    )
+
+
+def _key(run: _Run, source: str, chosen: Sequence[object]) -> str:
+    """Return what the results of a source depend on, as one hash."""
+    files = [file.name for file in run.catalog.files("samples", source=source)]
+    identity = [EVALUATE_VERSION, run.fingerprint, source, *chosen, files]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+
+
+def _predictions(folder: Path, source: str) -> Path:
+    return folder / "predictions" / f"{source}.json"
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """Return the results and the items that a folder holds, by source."""
+    if not (folder / "scores.json").exists() or not (folder / "items.jsonl").exists():
+        return {}, {}
+    items: dict[str, list[dict[str, Any]]] = {}
+    for line in (folder / "items.jsonl").read_text(encoding="utf-8").splitlines():
+        item = json.loads(line)
+        items.setdefault(item["source"], []).append(item)
+    return json.loads((folder / "scores.json").read_bytes())["sources"], items
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}")
+    staged.write_text(text, encoding="utf-8")
+    staged.replace(path)

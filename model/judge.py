@@ -1,0 +1,94 @@
+"""Answers of a source -> its figures beside those of the baselines, and one item a question."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from model.baselines import predict
+from model.benchmarks import Row, benchmark_of, question, true_box
+from model.metrics import METRICS
+from model.metrics.refcoco import read_box
+
+WHO = ("model", "blind", "majority")
+"""Whose answers are scored: the model's, the model's on blanked pictures, the constant answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the model said: texts without special tokens, else as generated."""
+
+    text: str
+    blind: str | None
+    """What it says with every picture blanked to middle grey; None if not asked."""
+
+
+def judge(
+    source: str,
+    rows: Sequence[Row],
+    answers: Sequence[Answer],
+    constant: str | list[float] | None,
+    boxes: str,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return a source's figures and its items.
+
+    Figures are None where there is nothing to compare with: hidden references, no blind answers, no
+    training answers for the majority baseline.
+
+    Args:
+        source: decides metric and groups.
+        rows: samples, with a column for each of the benchmark's `types`.
+        answers: the model's, in the order of `rows`.
+        constant: the baseline's answer, as `baseline` gives it.
+        boxes: the convention the model writes boxes in.
+    """
+    bench = benchmark_of(source)
+    metric = METRICS[bench.metric]
+    judged: dict[str, list[dict[str, Any]]] = {name: [] for name in WHO}
+    items = []
+    for row, answer in zip(rows, answers, strict=True):
+        said = {
+            "model": answer.text,
+            "blind": answer.blind,
+            "majority": predict(constant, row),
+        }
+        reference = bench.reference(row)
+        extras: dict[str, Any] = {name: row[name] for name in bench.types}
+        if bench.boxes:
+            width, height = row["widths"][0], row["heights"][0]
+            extras |= {"width": width, "height": height, "box_format": boxes}
+        item: dict[str, Any] = {
+            "source": source,
+            "sample_id": row["sample_id"],
+            "native_id": row["native_id"],
+            "question": question(row),
+            "image_ids": row["image_ids"],
+            "reference": reference,
+            "prediction": answer.text,
+            **{f"{name}_answer": said[name] for name in WHO[1:]},
+            **extras,
+        }
+        known = {name: extras[name] for name in metric.extras if name in extras}
+        scored = {name: known[name] for name in known if name not in bench.types}
+        for name in WHO:
+            if reference is None or said[name] is None:
+                item[f"{name}_score"] = None
+                continue
+            item[f"{name}_score"] = metric.score(said[name], reference, **scored)
+            judged[name].append({"prediction": said[name], "reference": reference, **known})
+        if bench.boxes:
+            item |= _boxes(row, answer.text, boxes)
+        items.append(item)
+    return {
+        "metric": metric.name,
+        "title": metric.title,
+        "measure": metric.measure,
+        "questions": len(rows),
+        "scored": len(judged["model"]),
+        "majority_answer": constant,
+        **{name: metric.aggregate(found) if found else None for name, found in judged.items()},
+    }, items
+
+
+def _boxes(row: Row, text: str, boxes: str) -> dict[str, Any]:
+    found = read_box(text, row["widths"][0], row["heights"][0], boxes)
+    return {"predicted_box": found, "true_box": true_box(row)}

@@ -1,0 +1,190 @@
+"""Evaluation of a run: every question answered once, judged by its rule, beside the baselines."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalog import Catalog
+from catalog.errors import UserError
+from model.baselines import baseline, predict
+from model.benchmarks import BENCHMARKS, benchmark_of, submission
+from model.evaluate import Evaluation, evaluate
+from model.judge import Answer, judge
+from model.metrics import METRICS
+from model.scoreboard import scoreboard
+from pipeline.prompt import BOXES
+from tests.finished import make_run
+from tests.tokenizer import make_tokenizer
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def done(run: Path) -> Evaluation:
+    return evaluate(run, "val", batch_size=3)
+
+
+def rows_of(run: Path, source: str, split: str) -> list[dict[str, Any]]:
+    frame = Catalog.open(run.parent / "catalog").samples()
+    rows = frame.collect().to_dicts()
+    return [row for row in rows if row["source"] == source and row["split"] == split]
+
+
+def items_of(found: Evaluation) -> list[dict[str, Any]]:
+    lines = (found.folder / "items.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_every_question_is_answered_once_in_the_servers_form(run: Path, done: Evaluation) -> None:
+    asked = {int(row["native_id"]) for row in rows_of(run, "vqav2", "val")}
+    entries = json.loads((done.folder / "predictions" / "vqav2.json").read_text())
+    assert [sorted(entry) for entry in entries] == [["answer", "question_id"]] * len(asked)
+    assert {entry["question_id"] for entry in entries} == asked
+    assert {item["prediction"] for item in items_of(done)} == {e["answer"] for e in entries}
+
+
+def test_scores_are_those_of_the_items_and_the_majority_knows_the_training_answers(
+    done: Evaluation,
+) -> None:
+    result = done.scores["sources"]["vqav2"]
+    assert result["questions"] == result["scored"] == len(items_of(done))
+    assert result["majority_answer"] == "cat"
+    assert result["majority"]["accuracy"] == result["majority"]["question_type/what is"] == 1.0
+    for who in ("model", "blind", "majority"):
+        scores = [item[f"{who}_score"] for item in items_of(done)]
+        assert result[who]["accuracy"] == pytest.approx(sum(scores) / len(scores))
+
+
+def test_batches_change_no_answer(run: Path, done: Evaluation, tmp_path: Path) -> None:
+    other = tmp_path / "run"
+    shutil.copytree(run, other, ignore=shutil.ignore_patterns("eval"))
+    again = evaluate(other, "val", batch_size=1)
+    assert [item["prediction"] for item in items_of(again)] == [
+        item["prediction"] for item in items_of(done)
+    ]
+
+
+def test_what_is_up_to_date_is_not_answered_again(run: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "run"
+    shutil.copytree(run, mine, ignore=shutil.ignore_patterns("eval"))
+    counted: list[tuple[str, int, int]] = []
+    first = evaluate(mine, "val", progress=lambda *seen: counted.append(seen))
+    assert first.answered == ("vqav2",)
+    assert counted[-1] == ("vqav2", 10, 10)
+    before = {f: f.stat().st_mtime_ns for f in first.folder.rglob("*") if f.is_file()}
+    second = evaluate(mine, "val")
+    assert second.answered == ()
+    assert second.scores == first.scores
+    assert before == {f: f.stat().st_mtime_ns for f in first.folder.rglob("*") if f.is_file()}
+    # Another question asked, or another model: it is answered again.
+    limited = evaluate(mine, "val", limit=4)
+    assert limited.answered == ("vqav2",)
+    assert limited.scores["sources"]["vqav2"]["questions"] == 4
+    (mine / "model" / "note.txt").write_text("another model")
+    assert evaluate(mine, "val", limit=4).answered == ("vqav2",)
+
+
+def test_a_second_source_is_kept_beside_the_first(run: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "run"
+    shutil.copytree(run, mine, ignore=shutil.ignore_patterns("eval"))
+    assert evaluate(mine, "train", limit=3, sources=["vqav2"]).answered == ("vqav2",)
+    both = evaluate(mine, "train", limit=3)
+    assert both.answered == ("refcoco",)
+    assert sorted(both.scores["sources"]) == ["refcoco", "vqav2"]
+    chat = evaluate(mine, "train", limit=3, sources=["alpaca"], blind=False)
+    assert chat.scores["sources"]["alpaca"]["metric"] == "exact_match"
+    assert chat.scores["sources"]["alpaca"]["blind"] is None
+
+
+def test_boxes_are_judged_against_the_true_box_and_the_mean_box(run: Path) -> None:
+    found = evaluate(run, "testA")
+    result = found.scores["sources"]["refcoco"]
+    [constant] = {tuple(result["majority_answer"])}
+    rows = rows_of(run, "refcoco", "testA")
+    # Both training expressions mean the box 10, 5, 30, 25 in a picture of 40 x 30 pixels.
+    assert constant == pytest.approx((10 / 40, 5 / 30, 30 / 40, 25 / 30))
+    assert predict(list(constant), rows[0]) == pytest.approx([10, 5, 30, 25])
+    assert {"accuracy", "unreadable"} == set(result["model"])
+    entries = json.loads((found.folder / "predictions" / "refcoco.json").read_text())
+    assert [entry["gt_bbox"] for entry in entries] == [row["regions"][0]["box"] for row in rows]
+    assert entries[0]["hw"] == [30, 40]
+
+
+@pytest.mark.parametrize("boxes", BOXES)
+def test_true_answers_get_full_marks(run: Path, boxes: str) -> None:
+    for source, split in (("vqav2", "val"), ("refcoco", "testA")):
+        rows = [
+            {**row, "question_type": "x", "answer_type": "y"} for row in rows_of(run, source, split)
+        ]
+        truths = [
+            row["answers"][0]
+            if source == "vqav2"
+            else BOXES[boxes].write(row["regions"][0]["box"], row["widths"][0], row["heights"][0])
+            for row in rows
+        ]
+        answers = [Answer(text=truth, blind=None) for truth in truths]
+        result, items = judge(source, rows, answers, None, boxes)
+        assert result["model"]["accuracy"] == pytest.approx(1.0)
+        assert result["blind"] is None
+        assert result["majority"] is None
+        assert len(items) == len(rows)
+
+
+def test_hidden_answers_are_answered_but_not_scored(run: Path) -> None:
+    rows = [
+        {**row, "answers": None, "question_type": None, "answer_type": None}
+        for row in rows_of(run, "vqav2", "val")
+    ]
+    answers = [Answer(text="cat", blind="dog") for _ in rows]
+    result, items = judge("vqav2", rows, answers, "cat", "shikra")
+    assert (result["questions"], result["scored"], result["model"]) == (10, 0, None)
+    assert {item["model_score"] for item in items} == {None}
+    scoreboard({"split": "test", "sources": {"vqav2": result}})
+
+
+def test_the_table_shows_the_model_beside_its_baselines(done: Evaluation) -> None:
+    table = scoreboard(done.scores)
+    assert table.row_count == 2
+    assert [column.header for column in table.columns][3:6] == ["model", "blind", "majority"]
+
+
+@pytest.mark.parametrize("source", [*BENCHMARKS, "llava"])
+def test_every_benchmark_names_a_metric_and_its_server_form(source: str) -> None:
+    bench = benchmark_of(source)
+    assert bench.metric in METRICS
+    row = {
+        "native_id": "12",
+        "heights": [3],
+        "widths": [4],
+        "regions": [{"box": [0, 0, 1, 1], "image": 0}],
+    }
+    [entry] = json.loads(submission(source, [row], ["so"]))
+    assert entry["answer"] == "so"
+    ids = {"docvqa": "questionId"} | dict.fromkeys(("refcoco", "refcoco+", "refcocog"), "hw")
+    assert ids.get(source, "question_id") in entry
+
+
+def test_a_source_without_training_answers_has_no_baseline(tmp_path: Path) -> None:
+    catalog = Catalog.create(tmp_path)
+    assert baseline(catalog, "vqav2") is None
+    assert baseline(catalog, "refcoco") is None
+    assert predict(None, {}) is None
+
+
+def test_bad_use_is_explained(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such run"):
+        evaluate(tmp_path / "nothing", "val")
+    with pytest.raises(UserError, match=r"no trained model there\nFix: run `cuvee train`"):
+        evaluate(make_tokenizer(tmp_path / "tok"), "val")
+    with pytest.raises(
+        UserError, match=r"nothing to judge in split 'vall'\nFix: .*vqav2: train, val"
+    ):
+        evaluate(run, "vall")
+    with pytest.raises(UserError, match="no source vqav3"):
+        evaluate(run, "val", sources=["vqav3"])
