@@ -128,7 +128,10 @@ def _open(run: Path) -> _Run:
     if not (folder / "model" / "cuvee.json").is_file():
         raise UserError(f"{folder}: no trained model there", fix="run `cuvee train` to its end")
     config = RunConfig.load(folder / "run.yaml")
-    recipe = Plan.open(config.catalog, config.plan).header["recipe"]
+    began = folder / "run.json"
+    # The run file may leave the plan open; what the run began with says which it was.
+    plan = json.loads(began.read_bytes())["plan"] if began.exists() else config.plan
+    recipe = Plan.open(config.catalog, plan).header["recipe"]
     words: Mapping[str, Any] = recipe["encoder"]
     encoder = EncoderConfig(
         tokenizer=folder / "model" / "tokenizer", boxes=words["boxes"], system=words["system"]
