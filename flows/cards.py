@@ -19,6 +19,8 @@ SIDE = 384
 QUALITY = 72
 LONGEST = 240
 """Characters of a text that a card shows."""
+SHORT = 100
+"""Characters of a generated answer that a card shows."""
 MOST_BOXES = 12
 Verdict = Literal["right", "partly right", "wrong"]
 
@@ -118,7 +120,7 @@ def prediction_cards(catalog: Catalog, items: Sequence[Mapping[str, Any]], each:
 
 def _prediction(catalog: Catalog, item: Mapping[str, Any]) -> Card:
     picture, size, note = _first_picture(catalog, item["image_ids"])
-    lines = [("model", clip(item["prediction"]) or "(nothing)")]
+    lines = [("model", clip(item["prediction"], SHORT) or "(nothing)")]
     boxes = []
     if "true_box" in item:
         sides = (item["width"], item["height"])
@@ -130,7 +132,7 @@ def _prediction(catalog: Catalog, item: Mapping[str, Any]) -> Card:
         lines.append(("reference", clip(_most_said(item["reference"]))))
     blind = item["blind_answer"]
     if blind is not None:
-        lines.append(("blind", clip(blind) or "(nothing)"))
+        lines.append(("blind", clip(blind, SHORT) or "(nothing)"))
     return Card(
         question=clip(item["question"]),
         lines=tuple(lines),
@@ -158,14 +160,14 @@ def _most_said(reference: str | Iterable[str]) -> str:
     return Counter(reference).most_common(1)[0][0]
 
 
-def clip(text: str) -> str:
+def clip(text: str, longest: int = LONGEST) -> str:
     """Return the beginning of a text.
 
-    >>> clip("a" * 300)[-3:], clip(" b ")
-    ('aa…', 'b')
+    >>> clip("abcdef", 4), clip(" b ")
+    ('abc…', 'b')
     """
     text = text.strip()
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _drawn(

@@ -17,10 +17,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from catalog import Catalog
 from catalog.errors import UserError
 from catalog.statistics import Statistics
-from flows.cards import Card, prediction_cards, sample_cards
+from flows.cards import Card, clip, prediction_cards, sample_cards
 from pipeline.mixture import UNITS
 from pipeline.plan import Plan
 
+COLOURS = 8
+"""Colours of sources in the style sheet; more sources than that share them."""
 POINTS = 240
 """Points of a training curve; more steps are averaged."""
 
@@ -49,7 +51,8 @@ class Judged:
     questions: int
     bars: tuple[tuple[str, float], ...]
     """(who, share in percent)."""
-    constant: str
+    says: str
+    """What the majority baseline is."""
     types: tuple[tuple[str, float, float], ...]
     """(question type, model, majority), in percent."""
     cards: tuple[Card, ...]
@@ -68,7 +71,8 @@ def statistics_page(
         _environment()
         .get_template("statistics.html.j2")
         .render(
-            title=f"{catalog.path.resolve().name} · catalog",
+            title=f"Catalog {catalog.path.resolve().name}",
+            vats=_vats(catalog, plan),
             version=catalog.version,
             statistics=_counted(statistics),
             samples=sample_cards(catalog, each),
@@ -101,7 +105,8 @@ def report_page(
         _environment()
         .get_template("report.html.j2")
         .render(
-            title=f"{run.resolve().name} · run",
+            title=f"Run {run.resolve().name}",
+            vats=_vats(catalog, plan),
             version=catalog.version,
             judged=_judged(catalog, run, each),
             training=_training(run / "metrics.jsonl"),
@@ -110,6 +115,13 @@ def report_page(
         )
     )
     return _write(path, text)
+
+
+def _vats(catalog: Catalog, plan: Plan | None) -> dict[str, int]:
+    """Return the colour of each source and recipe entry: the same one all over a page."""
+    entries = [] if plan is None else [entry["name"] for entry in plan.header["entries"]]
+    names = dict.fromkeys([*catalog.sources(), *entries])
+    return {name: place % COLOURS for place, name in enumerate(names)}
 
 
 def _environment() -> Environment:
@@ -155,17 +167,27 @@ def _percent(value: float | None) -> str:
 def _counted(statistics: Statistics) -> dict[str, Any]:
     sources = statistics.sources.to_dicts()
     total = sum(row["samples"] for row in sources)
-    sides = statistics.sides.to_dicts()
+    sides = [(_range(low, high), count) for low, high, count in statistics.sides.iter_rows()]
     return {
         "sources": sources,
         "blend": [(row["source"], 100 * row["samples"] / total) for row in sources],
         "samples": total,
-        "pictures": sum(row["pictures"] for row in sides),
+        "pictures": sum(count for _, count in sides),
         "refused": int(statistics.refusals["count"].sum()),
         "refusals": statistics.refusals.to_dicts(),
         "licenses": statistics.licenses.to_dicts(),
-        "sides": [(_range(row["from"], row["to"]), row["pictures"]) for row in sides],
+        "sides": _inner(sides),
     }
+
+
+def _inner(bins: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return a histogram without its empty ends, but one empty bin at each.
+
+    >>> _inner([("a", 0), ("b", 0), ("c", 1), ("d", 0), ("e", 0)])
+    [('b', 0), ('c', 1), ('d', 0)]
+    """
+    full = [place for place, (_, count) in enumerate(bins) if count]
+    return list(bins[max(0, full[0] - 1) : full[-1] + 2]) if full else []
 
 
 def _range(low: int, high: int) -> str:
@@ -285,7 +307,9 @@ def _result(source: str, split: str, result: Mapping[str, Any], cards: Sequence[
     measure = result["measure"]
     constant = result["majority_answer"]
     if isinstance(constant, list):
-        constant = "the mean box"
+        says = "Majority is the mean training box."
+    else:
+        says = f"Majority always says “{clip(constant, 40)}”." if constant else ""
     model, majority = result["model"] or {}, result["majority"] or {}
     return Judged(
         source=source,
@@ -297,7 +321,7 @@ def _result(source: str, split: str, result: Mapping[str, Any], cards: Sequence[
             for who in ("model", "blind", "majority")
             if result[who] is not None
         ),
-        constant=constant or "",
+        says=says,
         types=tuple(
             (name.partition("/")[2], 100 * value, 100 * majority.get(name, 0.0))
             for name, value in model.items()
