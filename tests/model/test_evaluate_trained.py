@@ -1,0 +1,88 @@
+"""From training to score: a model that has learnt to look beats the same model blind, and a constant."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from catalog import Catalog
+from model.config import RunConfig
+from model.evaluate import evaluate
+from model.language import vocabulary_of
+from model.vlm import CuveeModel
+from pipeline.encode import encode
+from pipeline.ingest import ingest
+from pipeline.jobs import Job
+from pipeline.loader import PlanLoader
+from pipeline.mixture import Mixture
+from pipeline.plan import Plan
+from tests.model.models import POLICY, SIDE, VISUAL, values
+from tests.official import write_vqav2
+from tests.tokenizer import make_tokenizer
+
+SHADES = {"cat": 30, "dog": 225}
+"""Answer -> grey level of the picture."""
+
+
+def write_shades(root: Path, split: str, questions: int, first: int) -> None:
+    """Write a VQAv2 split in which every other picture is dark, and the answer says which."""
+    write_vqav2(root, split=split, questions=questions, first=first)
+    file = root / f"v2_mscoco_{split}_annotations.json"
+    content = json.loads(file.read_text())
+    for annotation in content["annotations"]:
+        number = annotation["image_id"]
+        answer = list(SHADES)[number % 2]
+        annotation["multiple_choice_answer"] = answer
+        for given in annotation["answers"]:
+            given["answer"] = answer
+        shade = SHADES[answer] + number % 20
+        picture = root / split / f"COCO_{split}_{number:012}.jpg"
+        Image.new("RGB", (40, 30), (shade, shade, shade)).save(picture)
+    file.write_text(json.dumps(content))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run trained in this process on dark and bright pictures."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_shades(folder / "vqav2", "train2014", 40, 0)
+    write_shades(folder / "vqav2", "val2014", 20, 200)
+    ingest(Job(source="vqav2", root=folder / "vqav2"), folder / "catalog")
+    tokenizer = make_tokenizer(folder / "tok")
+    mixture = Mixture.model_validate(
+        {
+            "name": "shades",
+            "budget": {"epochs": 8},
+            "sources": [
+                {"source": "vqav2", "weight": 1, "max_epochs": 8, "where": "split = 'train'"}
+            ],
+            "encoder": {"tokenizer": tokenizer},
+            "image": {"size": SIDE, "tokens": VISUAL},
+            "packing": {"tokens": 256, "packs_per_step": 2},
+        }
+    )
+    encode(Catalog.open(folder / "catalog"), mixture.encoder)
+    plan = Plan.build(Catalog.open(folder / "catalog"), mixture)
+    config = RunConfig.model_validate(
+        values(catalog=folder / "catalog", output=folder / "run", plan=plan.id)
+    )
+    model = CuveeModel.build(config, POLICY, vocabulary_of(tokenizer))
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for batch in PlanLoader(plan, workers=0):
+        optimizer.zero_grad()
+        (model(batch) / batch.loss_tokens).backward()
+        optimizer.step()
+    model.save(config.output / "model")
+    shutil.copytree(tokenizer, config.output / "model" / "tokenizer")
+    (config.output / "run.yaml").write_text(config.dump())
+    return config.output
+
+
+def test_seeing_beats_being_blind_and_always_saying_the_same(run: Path) -> None:
+    result = evaluate(run, "val").scores["sources"]["vqav2"]
+    assert result["model"]["accuracy"] == 1.0
+    assert result["blind"]["accuracy"] == result["majority"]["accuracy"] == 0.5
