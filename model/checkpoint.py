@@ -126,8 +126,10 @@ class Reader:
     """The tensors of a checkpoint by name, read from disk as they are asked for."""
 
     def __init__(self, checkpoint: Path) -> None:
-        files = [safe_open(path, "pt") for path in sorted(checkpoint.glob("*.safetensors"))]
-        self._files = {name: file for file in files for name in file.keys()}  # noqa: SIM118
+        self._files: dict[str, Any] = {}
+        for path in sorted(checkpoint.glob("*.safetensors")):
+            file: Any = safe_open(path, "pt")
+            self._files |= dict.fromkeys(file.keys(), file)
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._files:

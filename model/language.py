@@ -33,7 +33,7 @@ def build_language(tower: Tower, vocabulary: int, attention: str = "sdpa") -> An
     if tower.path is not None:
         if not (tower.path / "config.json").is_file():
             raise UserError(f"{tower.path}: no config.json there", fix="name a local model folder")
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             tower.path, dtype="float32", attn_implementation=attention, local_files_only=True
         )
         if model.get_input_embeddings().num_embeddings < vocabulary:
@@ -46,4 +46,5 @@ def build_language(tower: Tower, vocabulary: int, attention: str = "sdpa") -> An
         config = AutoConfig.for_model(**values)
     except ValueError as error:
         raise UserError(f"language: {error}", fix="use a `transformers` configuration") from error
-    return AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+    factory: Any = AutoModelForCausalLM
+    return factory.from_config(config, attn_implementation=attention)

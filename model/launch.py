@@ -73,7 +73,9 @@ def end_with_launcher() -> None:
     """End this process when its launcher is gone, whatever ended that."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        # Not sys.stdin: its lock would be in the way when the interpreter ends.
+        while os.read(0, 1):
+            pass
         os._exit(1)
 
     if LAUNCHED in os.environ:

@@ -41,7 +41,10 @@ class Recorder:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
         self._lines.close()
@@ -63,7 +66,9 @@ class Recorder:
         if not self._console.is_terminal and (last or monotonic() - self._told >= EVERY):
             self._told = monotonic()
             left = self._steps - step - 1
-            self._console.print(f"step {step + 1}/{self._steps}  {text}  {left} left", highlight=False)
+            self._console.print(
+                f"step {step + 1}/{self._steps}  {text}  {left} left", highlight=False
+            )
 
 
 def forget(file: Path, start: int) -> None:

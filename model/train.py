@@ -67,7 +67,9 @@ def train(config: RunConfig, on_step: OnStep | None = None, console: Console | N
         if rank == 0:
             _keep(config.output / "run.yaml", config.dump())
             _keep(config.output / "run.json", json.dumps(identity))
-        _run(config, plan, steps, rank, ranks, on_step, console if rank == 0 else Console(quiet=True))
+        _run(
+            config, plan, steps, rank, ranks, on_step, console if rank == 0 else Console(quiet=True)
+        )
         if rank == 0:
             _finish(config, plan, final)
             console.print(f"done: {steps} steps, model in {final}", soft_wrap=True)
@@ -112,7 +114,9 @@ def _run(
         )
     if start >= steps:
         return
-    recorder = Recorder(config.output, start=start, steps=steps, console=console) if not rank else None
+    recorder = (
+        Recorder(config.output, start=start, steps=steps, console=console) if not rank else None
+    )
     with recorder or nullcontext():
         batches = iter(loader)
         began, waited = perf_counter(), 0.0
@@ -122,7 +126,9 @@ def _run(
             digest = hashlib.sha256(f"{seeding}/{step}".encode()).digest()
             torch.manual_seed(int.from_bytes(digest[:7], "big"))
             scale = schedule(step, steps, warmup=config.optim.warmup, floor=config.optim.floor)
-            loss = _update(engine, config, split(batch, config.micro_batch), batch.loss_tokens, scale)
+            loss = _update(
+                engine, config, split(batch, config.micro_batch), batch.loss_tokens, scale
+            )
             tokens = float((batch.segments > 0).sum())
             stall, waited = loader.metrics.stall - waited, loader.metrics.stall
             total = torch.tensor(
@@ -310,6 +316,8 @@ def _processes() -> Iterator[tuple[int, int]]:
     from deepspeed.utils.logging import logger
 
     logger.setLevel("ERROR")
+    # Shared-memory reduction on CPU would be compiled at the first start, by a compiler or not at all.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     try:
         if cuda:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -367,8 +375,11 @@ def _keep(path: Path, text: str) -> None:
 
 def _finish(config: RunConfig, plan: Plan, final: Path) -> None:
     """Write the model from the last checkpoint, whole on one rank, and its tokenizer beside it."""
+    from transformers.utils.logging import disable_progress_bar
+
     from model import checkpoint
 
+    disable_progress_bar()
     found = checkpoint.latest(config.output / "checkpoints")
     assert found is not None
     tokenizer = Path(plan.header["tokenizer"])

@@ -94,9 +94,11 @@ class CuveeModel(nn.Module):
         wanted, given = int(places.sum()), visual.shape[1] * len(pixels)
         if wanted != given:
             raise ValueError(f"{wanted} places for visual tokens, {given} visual tokens")
-        if not given:
-            return embedded + 0 * visual.sum()
-        return embedded.masked_scatter(places[..., None], visual)
+        if given:
+            embedded = embedded.masked_scatter(places[..., None], visual)
+        else:
+            embedded = embedded + 0 * visual.sum()
+        return embedded
 
     @torch.inference_mode()
     def generate(

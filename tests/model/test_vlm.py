@@ -131,12 +131,12 @@ def test_batched_generation_is_greedy_search_without_a_cache() -> None:
             logits = model.language(inputs_embeds=inputs, use_cache=False).logits
             tokens.append(int(logits[0, -1].argmax()))
         expected.append(tokens[len(ids) :])
-    ids = [tokens for tokens, _ in prompts]
+    asked = [tokens for tokens, _ in prompts]
     never = min(set(range(VOCABULARY)) - {token for answer in expected for token in answer})
-    assert model.generate(ids, pixels, max_new_tokens=8, eos=never) == expected
+    assert model.generate(asked, pixels, max_new_tokens=8, eos=never) == expected
     end = expected[0][3]
     cut = [answer[: answer.index(end)] if end in answer else answer for answer in expected]
-    assert model.generate(ids, pixels, max_new_tokens=8, eos=[never, end]) == cut
+    assert model.generate(asked, pixels, max_new_tokens=8, eos=[never, end]) == cut
 
 
 @pytest.mark.parametrize("kind", ["sdpa", "clip", "llama"])
