@@ -94,6 +94,7 @@ def restore(engine: Any, checkpoint: Path) -> None:
     """
     tensors = Reader(checkpoint)
     stage = engine.zero_optimization_stage()
+    _link(engine)
     for name, parameter in engine.module.named_parameters():
         weight = tensors[name].to(engine.device)
         with torch.no_grad(), _whole(parameter, stage, write=True):
@@ -142,6 +143,7 @@ class Reader:
 
 def _tensors(engine: Any) -> Iterator[tuple[str, Tensor]]:
     stage = engine.zero_optimization_stage()
+    _link(engine)
     for name, parameter in engine.module.named_parameters():
         if stage and parameter.requires_grad:
             yield name, deepspeed.utils.safe_get_full_fp32_param(parameter)
@@ -163,6 +165,22 @@ def _whole(parameter: nn.Parameter, stage: int, *, write: bool = False) -> Any:
     return deepspeed.zero.GatheredParameters(
         [parameter], modifier_rank=0 if write else None, enabled=stage == 3
     )
+
+
+def _link(engine: Any) -> None:
+    """Tell each parameter where its moments lie, under ZeRO 1 and 2.
+
+    DeepSpeed 0.19 does so after the first of several parameter groups was stepped, for that one only.
+    """
+    if engine.zero_optimization_stage() not in (1, 2):
+        return
+    optimizer = engine.optimizer
+    for parameters, flat in zip(
+        optimizer.bit16_groups, optimizer.single_partition_of_fp32_groups, strict=True
+    ):
+        deepspeed.utils.lazy_init_hp_params_optimizer_state(
+            parameters, flat, optimizer.optimizer.state
+        )
 
 
 def _adam(engine: Any) -> torch.optim.Optimizer:

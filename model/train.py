@@ -11,6 +11,7 @@ import math
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -318,6 +319,15 @@ def _processes() -> Iterator[tuple[int, int]]:
     logger.setLevel("ERROR")
     # Shared-memory reduction on CPU would be compiled at the first start, by a compiler or not at all.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    with warnings.catch_warnings():
+        # DeepSpeed 0.19 calls collectives by the names that torch 2.13 calls old.
+        warnings.filterwarnings("ignore", r".*torch\.distributed.* is deprecated", FutureWarning)
+        yield from _joined(cuda, mine)
+
+
+def _joined(cuda: bool, mine: dict[str, str]) -> Iterator[tuple[int, int]]:
+    import deepspeed
+
     try:
         if cuda:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

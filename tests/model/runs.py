@@ -49,7 +49,7 @@ def config(folder: Path, output: str, **changed: Any) -> RunConfig:
         values(
             catalog=folder / "catalog",
             output=folder / output,
-            **{"micro_batch": 1, "checkpoint_every": 3, "workers": 1, **changed},
+            **{"micro_batch": 1, "checkpoint_every": 2, "workers": 1, **changed},
         )
     )
 
