@@ -385,11 +385,12 @@ def _keep(path: Path, text: str) -> None:
 
 def _finish(config: RunConfig, plan: Plan, final: Path) -> None:
     """Write the model from the last checkpoint, whole on one rank, and its tokenizer beside it."""
-    from transformers.utils.logging import disable_progress_bar
+    from transformers.utils import logging
 
     from model import checkpoint
 
-    disable_progress_bar()
+    bars: Any = logging.disable_progress_bar
+    bars()
     found = checkpoint.latest(config.output / "checkpoints")
     assert found is not None
     tokenizer = Path(plan.header["tokenizer"])

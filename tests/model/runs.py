@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def make_plan(folder: Path) -> Plan:
-    """Write a catalog with pictures and text, and a plan of a dozen steps of 4 packs."""
+    """Write a catalog with pictures and text, and a plan of some steps of 4 packs."""
     catalog = folder / "catalog"
     ingest(Job(source="vqav2", root=write_vqav2(folder / "vqav2", questions=40)), catalog)
     ingest(Job(source="alpaca", root=write_alpaca(folder / "alpaca", 30)), catalog)
@@ -36,7 +36,7 @@ def make_plan(folder: Path) -> Plan:
             ],
             "encoder": {"tokenizer": make_tokenizer(folder / "tok")},
             "image": {"size": 16, "tokens": 4},
-            "packing": {"tokens": 96, "packs_per_step": 4},
+            "packing": {"tokens": 48, "packs_per_step": 4},
         }
     )
     encode(Catalog.open(catalog), mixture.encoder)
