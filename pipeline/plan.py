@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,16 @@ from numpy.typing import NDArray
 
 from catalog import Catalog
 from catalog.errors import UserError
-from pipeline.encode import Encoder
+from pipeline.encode import ENCODERS, encode
 from pipeline.mixture import UNITS, Mixture, draws_for, merge, walk
 from pipeline.packing import lower_bound, pack
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 """Raise when the same inputs would give another plan."""
+GROUP_PACKS = 16_384
+"""Packs in a row group of the file, about: what is read to go to any step."""
+KEPT_GROUPS = 2
+"""Row groups kept in memory."""
 _KEY = b"cuvee.plan"
 
 
@@ -51,6 +56,37 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Rows:
+    """A row group of a plan, as columns; members lie one pack after the other."""
+
+    bounds: NDArray[np.int64]
+    parts: NDArray[np.uint32]
+    rows: NDArray[np.uint32]
+    numbers: dict[str, NDArray[np.int64]]
+
+    @classmethod
+    def of(cls, table: pa.Table) -> "_Rows":
+        parts, rows = (table[name].combine_chunks() for name in ("parts", "rows"))
+        return cls(
+            bounds=parts.offsets.to_numpy().astype(np.int64) - parts.offsets[0].as_py(),
+            parts=parts.flatten().to_numpy(),
+            rows=rows.flatten().to_numpy(),
+            numbers={name: table[name].to_numpy() for name in ("tokens", "loss_tokens", "tiles")},
+        )
+
+    def packs(self, first: int, count: int) -> tuple[Pack, ...]:
+        """Return packs of this row group."""
+        return tuple(
+            Pack(
+                parts=self.parts[self.bounds[row] : self.bounds[row + 1]],
+                rows=self.rows[self.bounds[row] : self.bounds[row + 1]],
+                **{name: int(values[row]) for name, values in self.numbers.items()},
+            )
+            for row in range(first, first + count)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
     """The samples one entry of a recipe can draw, as columns."""
 
@@ -75,6 +111,8 @@ class Plan:
     def __init__(self, file: Path) -> None:
         self.file = file
         self._parquet = pq.ParquetFile(file, memory_map=True)
+        self._lock = Lock()
+        self._groups: dict[int, _Rows] = {}
         self.header: dict[str, Any] = json.loads(self._parquet.schema_arrow.metadata[_KEY])
 
     @classmethod
@@ -104,8 +142,13 @@ class Plan:
         Raises:
             UserError: the recipe cannot be met; says the numbers and what to change.
         """
-        encoder = Encoder(mixture.encoder).fingerprint
-        files = catalog.encoding_parts(encoder)
+        used = mixture.named(catalog)
+        encoder = encode(catalog, mixture.encoder, used)
+        files = [
+            file
+            for file in catalog.encoding_parts(encoder)
+            if file.parent.name.removeprefix("source=") in used
+        ]
         recipe = mixture.model_dump(mode="json", exclude={"encoder": {"tokenizer"}})
         parts = [file.relative_to(catalog.path).as_posix() for file in files]
         identity = [PLAN_VERSION, encoder, recipe, parts]
@@ -128,7 +171,8 @@ class Plan:
         table = table.replace_schema_metadata({_KEY: json.dumps(header)})
         staged = catalog.path / ".staging" / f"{plan_id}.plan.parquet"
         staged.parent.mkdir(exist_ok=True)
-        pq.write_table(table, staged)
+        steps = max(1, GROUP_PACKS // mixture.packing.packs_per_step)
+        pq.write_table(table, staged, row_group_size=steps * mixture.packing.packs_per_step)
         return cls(catalog.commit_plan(plan_id, staged))
 
     @property
@@ -146,29 +190,43 @@ class Plan:
 
     @cached_property
     def table(self) -> pa.Table:
-        """One row a pack: step, parts, rows, tokens, loss_tokens, tiles."""
-        return self._parquet.read()
+        """One row a pack: step, parts, rows, tokens, loss_tokens, tiles, cost."""
+        return pq.read_table(self.file, memory_map=True)
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer's folder, as the plan's catalog keeps it."""
+        return self.file.parents[2] / ENCODERS / str(self.header["encoder"])
 
     def step(self, number: int) -> Step:
-        """Return the packs of a step.
+        """Return the packs of a step; only its row group of the file is read.
 
         Raises:
             UserError: the plan has no such step.
         """
         if not 0 <= number < self.steps:
             raise UserError(f"no step {number}", fix=f"the plan has steps 0 to {self.steps - 1}")
-        rows = self.table.slice(number * self.packs_per_step, self.packs_per_step)
-        packs = tuple(
-            Pack(
-                parts=np.array(row["parts"], np.uint32),
-                rows=np.array(row["rows"], np.uint32),
-                tokens=row["tokens"],
-                loss_tokens=row["loss_tokens"],
-                tiles=row["tiles"],
-            )
-            for row in rows.to_pylist()
-        )
+        first = number * self.packs_per_step
+        group = int(np.searchsorted(self._starts, first, side="right")) - 1
+        rows = self._group(group)
+        packs = rows.packs(first - int(self._starts[group]), self.packs_per_step)
         return Step(number=number, packs=packs)
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        """First row of each row group."""
+        meta = self._parquet.metadata
+        sizes = [meta.row_group(group).num_rows for group in range(meta.num_row_groups)]
+        return np.cumsum([0, *sizes[:-1]])
+
+    def _group(self, group: int) -> "_Rows":
+        # Loader threads share a plan, and a Parquet reader is not made for that.
+        with self._lock:
+            if group not in self._groups:
+                while len(self._groups) >= KEPT_GROUPS:
+                    del self._groups[min(self._groups)]
+                self._groups[group] = _Rows.of(self._parquet.read_row_group(group))
+            return self._groups[group]
 
     def statistics(self) -> Mapping[str, Any]:
         """Return the pre-flight numbers: shares, epochs, occupancy."""
@@ -329,27 +387,31 @@ def _pack(
     parts, rows = column("part", np.uint32), column("row", np.uint32)
     tokens, loss = column("tokens", np.int64), column("loss", np.int64)
     tiles = column("tiles", np.int64)
-    packs: list[NDArray[np.int64]] = []
-    for start in range(0, len(entry), packing.window):
-        window = slice(start, start + packing.window)
-        groups = pack(tokens[window], tiles[window], packing.tokens, packing.tiles)
-        shuffle = np.random.default_rng([mixture.seed, start]).permutation(len(groups))
-        packs += [np.array(sorted(groups[i]), np.int64) + start for i in shuffle]
-    filled = len(packs)
+    order, sizes = _packs(mixture, tokens, tiles)
+    filled = len(sizes)
     # Empty packs complete the last step, so that no sample is dropped.
-    packs += [np.zeros(0, np.int64)] * (-filled % packing.packs_per_step)
+    sizes = np.append(sizes, np.zeros(-filled % packing.packs_per_step, np.int64))
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+
+    def members(values: NDArray[np.uint32]) -> pa.Array:
+        return pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), pa.array(values[order]))
+
+    def sums(values: NDArray[np.int64]) -> pa.Array:
+        total = np.concatenate([[0], np.cumsum(values[order])])
+        return pa.array(np.diff(total[bounds]), pa.int32())
+
     table = pa.table(
         {
-            "step": pa.array(np.arange(len(packs)) // packing.packs_per_step, pa.int64()),
-            "parts": pa.array([parts[p] for p in packs], pa.list_(pa.uint32())),
-            "rows": pa.array([rows[p] for p in packs], pa.list_(pa.uint32())),
-            "tokens": pa.array([int(tokens[p].sum()) for p in packs], pa.int32()),
-            "loss_tokens": pa.array([int(loss[p].sum()) for p in packs], pa.int32()),
-            "tiles": pa.array([int(tiles[p].sum()) for p in packs], pa.int32()),
+            "step": pa.array(np.arange(len(sizes)) // packing.packs_per_step, pa.int64()),
+            "parts": members(parts),
+            "rows": members(rows),
+            "tokens": sums(tokens),
+            "loss_tokens": sums(loss),
+            "tiles": sums(tiles),
         }
     )
     entries = []
-    sums = {
+    totals = {
         name: [float(pool.units[name][o].sum()) for pool, o in zip(pools, orders, strict=True)]
         for name in UNITS
     }
@@ -362,7 +424,7 @@ def _pack(
                 "requested": float(asked),
                 "realised": {
                     name: values[place] / sum(values) if sum(values) else 0.0
-                    for name, values in sums.items()
+                    for name, values in totals.items()
                 },
                 "samples": len(pool),
                 "draws": counts[place],
@@ -375,9 +437,9 @@ def _pack(
     bound = lower_bound(tokens, tiles, packing.tokens, packing.tiles)
     summary = {
         "packs": filled,
-        "empty_packs": len(packs) - filled,
+        "empty_packs": len(sizes) - filled,
         "lower_bound": bound,
-        "steps": len(packs) // packing.packs_per_step,
+        "steps": len(sizes) // packing.packs_per_step,
         "tokens": int(tokens.sum()),
         "loss_tokens": int(loss.sum()),
         "tiles": int(tiles.sum()),
@@ -385,3 +447,22 @@ def _pack(
         "of_lower_bound": bound / filled,
     }
     return table, {"entries": entries, "packing": summary}
+
+
+def _packs(
+    mixture: Mixture, tokens: NDArray[np.int64], tiles: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the draws in the order of the packs, and how many each pack has.
+
+    Packs are shuffled within their window; within a pack, draws keep their order.
+    """
+    packing = mixture.packing
+    orders, sizes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for start in range(0, len(tokens), packing.window):
+        window = slice(start, start + packing.window)
+        numbers = pack(tokens[window], tiles[window], packing.tokens, packing.tiles)
+        shuffle = np.random.default_rng([mixture.seed, start]).permutation(numbers.max() + 1)
+        place = shuffle[numbers]
+        orders.append(np.argsort(place, kind="stable") + start)
+        sizes.append(np.bincount(place))
+    return np.concatenate(orders), np.concatenate(sizes)
