@@ -196,7 +196,10 @@ def truncate(ids: Ids, mask: Mask, text: int) -> tuple[Ids, Mask]:
     >>> truncate(np.array([5, -1, 6, 7]), np.array([0, 0, 1, 1], bool), 2)
     (array([ 5, -1,  6]), array([False, False,  True]))
     """
-    keep = (ids == PICTURE) | (np.cumsum(ids != PICTURE) <= text)
+    pictures = ids == PICTURE
+    if len(ids) - int(pictures.sum()) <= text:
+        return ids, mask
+    keep = pictures | (np.cumsum(~pictures) <= text)
     return ids[keep], mask[keep]
 
 

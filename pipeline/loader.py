@@ -17,7 +17,7 @@ from catalog import Catalog
 from catalog.errors import CuveeError, UserError
 from catalog.parts import Part
 from pipeline.batch import IGNORE, IMAGE_TOKEN, Batch
-from pipeline.encode import PICTURE
+from pipeline.encode import PICTURE, from_bytes, truncate
 from pipeline.image import decode, normalise
 from pipeline.plan import Pack, Plan
 from pipeline.policy import ImagePolicy
@@ -193,11 +193,12 @@ class PlanLoader:
         self, data: memoryview, image_ids: list[str]
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Return a sample's tokens and loss mask, pictures unfolded, and the tiles of each picture."""
-        count = len(data) // 5
-        ids = np.frombuffer(data, "<i4", count).astype(np.int64)
-        mask = np.frombuffer(data, np.uint8, offset=count * 4).astype(bool)
         pictures = [decode(self._bytes(image_id), self._policy) for image_id in image_ids]
-        repeats = np.ones(count, np.int64)
+        visual = sum(len(tiles) for tiles in pictures) * self._policy.tokens
+        # The plan counts on a sample longer than a pack being cut to its room for text.
+        short, mask = truncate(*from_bytes(data), self._length - visual)
+        ids = short.astype(np.int64)
+        repeats = np.ones(len(ids), np.int64)
         marks = ids == PICTURE
         repeats[marks] = [len(tiles) * self._policy.tokens for tiles in pictures]
         ids[marks] = IMAGE_TOKEN

@@ -1,7 +1,7 @@
 """A recipe: which sources, in which shares, in which unit, under which budget."""
 
-import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -34,9 +34,10 @@ class Share(BaseModel):
 
     source: str | None = None
     family: str | None = None
-    weight: float = Field(gt=0, allow_inf_nan=False)
-    """Relative to the other entries, in the recipe's unit."""
-    max_epochs: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    weight: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Relative to the other entries, in the recipe's unit; default: as much as the entry holds."""
+    max_epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """How often a sample may be drawn at most; default: the budget's epochs, or 1."""
     where: str | None = None
     """SQL over the columns of `samples`, for example `split = 'train'`."""
 
@@ -77,8 +78,8 @@ class Packing(BaseModel):
     """Capacity of a pack: text and visual tokens."""
     tiles: int = Field(default=64, ge=0)
     """Largest number of picture tiles in a pack."""
-    overlong: Literal["drop"] = "drop"
-    """What happens to a sample longer than a pack: it is left out, and counted."""
+    overlong: Literal["drop", "truncate"] = "drop"
+    """A sample longer than a pack is left out, or loses text from its end, never a picture."""
     packs_per_step: int = Field(default=8, ge=1)
     window: int = Field(default=65_536, ge=1)
     """Draws packed together: order is kept beyond it."""
@@ -101,6 +102,14 @@ class Mixture(BaseModel):
     packing: Packing
 
     @model_validator(mode="after")
+    def _weights_for_all_or_none(self) -> Self:
+        weighed = [share.weight is not None for share in self.sources]
+        if any(weighed) and not all(weighed):
+            missing = ", ".join(s.name for s in self.sources if s.weight is None)
+            raise ValueError(f"{missing} has no weight: give one to every entry, or to none")
+        return self
+
+    @model_validator(mode="after")
     def _each_source_once(self) -> Self:
         names = Counter(share.name for share in self.sources)
         if twice := [name for name, count in names.items() if count > 1]:
@@ -116,12 +125,24 @@ class Mixture(BaseModel):
         """
         return load_yaml(path, cls)
 
-    def shares(self) -> NDArray[np.float64]:
-        """Return the share of each entry, in the unit, after temperature; they sum to 1."""
-        weights = np.array([share.weight for share in self.sources])
+    def shares(self, held: Sequence[int]) -> NDArray[np.float64]:
+        """Return the share of each entry, in the unit, after temperature; they sum to 1.
+
+        `held` is what the entries hold in the unit: the weights where the recipe gives none.
+        """
+        given = [share.weight for share in self.sources]
+        weights = np.array([h if w is None else w for w, h in zip(given, held, strict=True)])
         weights = (weights / weights.sum()) ** (1 / self.temperature)
-        shares: NDArray[np.float64] = weights / weights.sum()
+        # Powers differ in the last digits between processors; plans must not.
+        shares: NDArray[np.float64] = np.round(weights / weights.sum(), 12)
         return shares
+
+    def caps(self) -> NDArray[np.float64]:
+        """Return how many epochs each entry may be drawn."""
+        default = self.budget.epochs or 1.0
+        given = [default if s.max_epochs is None else s.max_epochs for s in self.sources]
+        caps: NDArray[np.float64] = np.minimum(given, self.budget.epochs or np.inf)
+        return caps
 
     def members(self, catalog: Catalog) -> list[list[str]]:
         """Return the catalog's sources behind each entry.
@@ -158,47 +179,3 @@ class Mixture(BaseModel):
     def named(self, catalog: Catalog) -> list[str]:
         """Return all sources that the recipe uses."""
         return [name for names in self.members(catalog) for name in names]
-
-
-def walk(seed: int, name: str, samples: int, draws: int) -> NDArray[np.int64]:
-    """Return which sample an entry draws first, second, ...: a seeded permutation an epoch.
-
-    The seed hangs on the entry's name, so another entry's presence reorders nothing.
-    """
-    epochs = []
-    for epoch in range(-(-draws // samples) if samples else 0):
-        digest = hashlib.sha256(f"{seed}/{name}/{epoch}".encode()).digest()
-        generator = np.random.default_rng(int.from_bytes(digest[:16], "big"))
-        epochs.append(generator.permutation(samples))
-    return np.concatenate([np.zeros(0, np.int64), *epochs])[:draws].astype(np.int64)
-
-
-def draws_for(units: NDArray[np.float64], target: float, limit: int) -> int:
-    """Return how many of these consecutive draws come nearest to `target` units, at most `limit`.
-
-    >>> draws_for(np.array([2.0, 2.0, 2.0]), 3.5, 3)
-    2
-    """
-    middle = np.cumsum(units) - units / 2
-    return min(int(np.searchsorted(middle, target, side="right")), limit)
-
-
-def merge(
-    units: list[NDArray[np.float64]],
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Interleave the entries' draws so that every prefix holds their shares.
-
-    The middle of draw k, measured in its entry's own units, stands at (sum before k + half of k) /
-    total: with equal units that is (k + 1/2) / n. Returns the entry and its draw number at each place.
-    """
-    keys, entry, number = [], [], []
-    for place, values in enumerate(units):
-        total = values.sum()
-        count = len(values)
-        # An entry may hold samples of no units (text, when pictures are counted): spread them.
-        middle = np.cumsum(values) - values / 2
-        keys.append(middle / total if total else (np.arange(count) + 0.5) / max(count, 1))
-        entry.append(np.full(count, place, np.int32))
-        number.append(np.arange(count, dtype=np.int64))
-    order = np.argsort(np.concatenate(keys), kind="stable")
-    return np.concatenate(entry)[order], np.concatenate(number)[order]

@@ -6,6 +6,8 @@ to the emptiest first; the rest go, largest first and a batch at a time, each to
 holds it. Best fit draw by draw is a few per mille tighter and ten times slower.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +21,8 @@ TILED_BATCHES = 128
 """The same where tiles bind: fits of two budgets are harder to find."""
 OPENED = 64
 """Most packs opened at a time, before the next samples are tried on them."""
+ATTENTION = 6 * 2048
+"""Length in tokens at which attention costs as much as all else, in a model 2,048 wide."""
 FILLING = 4
 """A text of up to 1 / FILLING of a pack may be kept back to fill what tiles leave free."""
 
@@ -29,7 +33,7 @@ def pack(tokens: Integers, tiles: Integers, capacity: int, max_tiles: int) -> ND
     No pack has more than `capacity` tokens or `max_tiles` tiles; every sample alone must fit.
 
     >>> pack(np.array([6, 5, 4, 3]), np.array([1, 0, 1, 0]), 10, 2)
-    array([0, 1, 0, 1], dtype=int32)
+    array([0, 1, 1, 0], dtype=int32)
     """
     if not len(tokens):
         return np.zeros(0, np.int32)
@@ -92,20 +96,24 @@ class _Window:
     def fill(self, samples: Integers) -> None:
         """Put samples, largest first, into the fullest packs that hold them; open packs at need."""
         smallest = self.need[samples].min(initial=self.whole)
-        usable = np.arange(len(self.free_tokens))
+        usable = _Sorted(self.room, smallest, np.arange(len(self.free_tokens)), len(self.tokens))
         batch = -(-len(self.tokens) // (TILED_BATCHES if self.binding else BATCHES))
         for start in range(0, len(samples), batch):
             waiting = samples[start : start + batch]
             while len(waiting):
-                room = self.room(usable)
-                usable, room = usable[room >= smallest], room[room >= smallest]
-                places = _best_fit(self.need[waiting], room)
+                places = _best_fit(self.need[waiting], usable.rooms())
                 fits = places >= 0
-                self.put(waiting[fits], usable[places[fits]])
+                packs = usable.packs(places[fits])
+                self.put(waiting[fits], packs)
+                usable.renew(places[fits], packs)
                 waiting = waiting[~fits]
                 if not fits.any():
                     waiting = self.squeeze(waiting)
-                    usable = np.concatenate([usable, self.open(waiting)])
+                    opened = self.open(waiting)
+                    usable = _Sorted(
+                        self.room, smallest, np.arange(len(self.free_tokens)), len(self.tokens)
+                    )
+                    assert len(opened) or not len(waiting)
 
     def squeeze(self, samples: Integers) -> Integers:
         """Put samples where each budget by itself still holds them; return those left over."""
@@ -115,6 +123,7 @@ class _Window:
             usable = np.flatnonzero(
                 (self.free_tiles >= count) & (self.free_tokens >= self.tokens[alike[-1]])
             )
+            usable = usable[_ascending(self.free_tokens[usable])]
             places = _best_fit(self.tokens[alike], self.free_tokens[usable])
             fits = places >= 0
             self.put(alike[fits], usable[places[fits]])
@@ -130,6 +139,46 @@ class _Window:
         self.free_tokens = np.append(self.free_tokens, np.full(count, self.capacity))
         self.free_tiles = np.append(self.free_tiles, np.full(count, self.max_tiles))
         return np.arange(first, first + count)
+
+
+class _Sorted:
+    """Packs in ascending order of their room, kept so while few of them change at a time.
+
+    A key is a pack's room, shifted left, and its number: one sort of plain integers, without ties.
+    """
+
+    def __init__(
+        self,
+        room: Callable[[Integers], Integers],
+        smallest: int,
+        packs: Integers,
+        most: int,
+    ) -> None:
+        self._room, self._smallest = room, smallest
+        self._bits = (2 * most).bit_length()
+        self._keys = self._of(packs)
+
+    def _of(self, packs: Integers) -> Integers:
+        room = self._room(packs)
+        # A pack that the smallest sample does not fit into is of no more use.
+        wide = room >= self._smallest
+        return np.sort((room[wide] << self._bits) | packs[wide])
+
+    def rooms(self) -> Integers:
+        return self._keys >> self._bits
+
+    def packs(self, places: Integers) -> Integers:
+        """Return the numbers of the packs at these places."""
+        return self._keys[places] & ((1 << self._bits) - 1)
+
+    def renew(self, places: Integers, packs: Integers) -> None:
+        """Put the packs of these places, whose room has changed, where they now belong."""
+        keep = np.ones(len(self._keys), np.bool_)
+        keep[places] = False
+        merged = np.concatenate([self._keys[keep], self._of(packs)])
+        # Two ascending runs: a stable sort merges them.
+        merged.sort(kind="stable")
+        self._keys = merged
 
 
 def _filling(
@@ -154,24 +203,31 @@ def _ascending(values: Integers) -> Integers:
     return keyed % max(count, 1)
 
 
-def _best_fit(need: Integers, room: Integers) -> Integers:
+def _best_fit(need: Integers, rooms: Integers) -> Integers:
     """Return for each need, in descending order, the place of a room that holds it, each used once.
 
-    From the smallest need up, each takes the smallest room that is left; -1 where none is.
+    `rooms` ascend. From the smallest need up, each takes the smallest room that is left; -1 where
+    none is.
 
-    >>> _best_fit(np.array([5, 4, 4]), np.array([9, 4, 3]))
-    array([-1,  0,  1])
+    >>> _best_fit(np.array([5, 4, 4]), np.array([3, 4, 9]))
+    array([-1,  2,  1])
     """
-    order = _ascending(room)
-    rising = need[::-1]
-    at = np.searchsorted(room[order], rising)
+    at = np.searchsorted(rooms, need[::-1])
     turn = np.arange(len(need))
     # The first room that holds it, or the one after its predecessor's: a running maximum.
     at = turn + np.maximum.accumulate(at - turn)
-    found = at < len(room)
-    places = np.full(len(need), -1, np.int64)
-    places[found] = order[at[found]]
-    return places[::-1]
+    return np.where(at < len(rooms), at, -1)[::-1]
+
+
+def language_cost(tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the language model's work on samples, in tokens of a layer without attention.
+
+    A layer of width d does about 24 d² operations a token, and 4 d more for each token it attends to;
+    samples of a pack do not attend to each other.
+    Source: Kaplan et al. (arXiv:2001.08361), section 2.1
+    """
+    cost: NDArray[np.float64] = tokens * (1 + tokens / ATTENTION)
+    return cost
 
 
 def lower_bound(tokens: Integers, tiles: Integers, capacity: int, max_tiles: int) -> int:

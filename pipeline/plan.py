@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,16 +10,18 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from catalog import Catalog
 from catalog.errors import UserError
+from pipeline.draws import Draws, draw, seed_of, shuffle
 from pipeline.encode import ENCODERS, encode
-from pipeline.mixture import UNITS, Mixture, draws_for, merge, walk
-from pipeline.packing import lower_bound, pack
+from pipeline.mixture import UNITS, Mixture
+from pipeline.packing import language_cost, lower_bound, pack
+from pipeline.pool import Pool, read_pool
 
 PLAN_VERSION = 2
 """Raise when the same inputs would give another plan."""
@@ -28,6 +30,7 @@ GROUP_PACKS = 16_384
 KEPT_GROUPS = 2
 """Row groups kept in memory."""
 _KEY = b"cuvee.plan"
+_NUMBERS = ("tokens", "loss_tokens", "tiles", "cost")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,8 @@ class Pack:
     tokens: int
     loss_tokens: int
     tiles: int
+    cost: int
+    """Work of the language model, in tokens of a layer without attention."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +76,7 @@ class _Rows:
             bounds=parts.offsets.to_numpy().astype(np.int64) - parts.offsets[0].as_py(),
             parts=parts.flatten().to_numpy(),
             rows=rows.flatten().to_numpy(),
-            numbers={name: table[name].to_numpy() for name in ("tokens", "loss_tokens", "tiles")},
+            numbers={name: table[name].to_numpy() for name in _NUMBERS},
         )
 
     def packs(self, first: int, count: int) -> tuple[Pack, ...]:
@@ -84,25 +89,6 @@ class _Rows:
             )
             for row in range(first, first + count)
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
-    """The samples one entry of a recipe can draw, as columns."""
-
-    part: NDArray[np.uint32]
-    row: NDArray[np.uint32]
-    units: dict[str, NDArray[np.float64]]
-    tokens: NDArray[np.int64]
-    loss: NDArray[np.int64]
-    tiles: NDArray[np.int64]
-    unlearnt: int
-    """Samples left out because nothing in them is learnt: hidden answers."""
-    overlong: int
-    """Samples left out because they are longer than a pack, in tokens or in tiles."""
-
-    def __len__(self) -> int:
-        return len(self.row)
 
 
 class Plan:
@@ -156,9 +142,13 @@ class Plan:
         if (done := catalog.path / "plans" / f"plan={plan_id}" / "plan.parquet").exists():
             catalog.commit_plan(plan_id, done)
             return cls(done)
-        pools = _pools(catalog, mixture, files, encoder)
-        counts = _apportion(mixture, pools)
-        table, numbers = _pack(mixture, pools, counts)
+        pools = _pools(catalog, mixture, files)
+        draws, shares = draw(mixture, pools)
+        if not len(draws.entry):
+            raise UserError(
+                f"{mixture.name}: the budget is spent before the first sample", fix="raise `budget`"
+            )
+        table, filled = _table(mixture, pools, draws)
         header = {
             "id": plan_id,
             "catalog_version": catalog.version,
@@ -166,7 +156,7 @@ class Plan:
             "encoder": encoder,
             "tokenizer": str(mixture.encoder.tokenizer.resolve()),
             "parts": parts,
-            **numbers,
+            **_numbers(mixture, pools, draws, shares, table, filled),
         }
         table = table.replace_schema_metadata({_KEY: json.dumps(header)})
         staged = catalog.path / ".staging" / f"{plan_id}.plan.parquet"
@@ -233,220 +223,53 @@ class Plan:
         return {key: self.header[key] for key in ("entries", "packing")}
 
 
-def _pools(catalog: Catalog, mixture: Mixture, files: list[Path], encoder: str) -> list[Pool]:
-    places = {file: place for place, file in enumerate(files)}
-    pools = []
-    for share, names in zip(mixture.sources, mixture.members(catalog), strict=True):
-        wanted = None
-        if share.where is not None:
-            try:
-                wanted = (
-                    catalog.samples()
-                    .filter(pl.col("source").is_in(names))
-                    .filter(pl.sql_expr(share.where))
-                    .select("sample_id")
-                    .collect()["sample_id"]
-                )
-            except pl.exceptions.PolarsError as error:
-                raise UserError(
-                    f"{mixture.name}: {share.name}: `where: {share.where}`: {error}",
-                    fix="write SQL over the columns of `samples`, such as split = 'train'",
-                ) from error
-        columns = ("sample_id", "n_tokens", "n_loss", "n_images", "widths", "heights")
-        frames = [
-            pl.read_parquet(file, columns=list(columns)).select(
-                pl.lit(place, pl.UInt32).alias("part"),
-                pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"),
-                *columns,
-            )
-            for file, place in places.items()
-            if file.parent.name.removeprefix("source=") in names
-        ]
-        if not frames:
-            raise UserError(
-                f"{mixture.name}: {share.name} is not encoded", fix="run `cuvee plan` again"
-            )
-        frame = pl.concat(frames)
-        if wanted is not None:
-            frame = frame.filter(pl.col("sample_id").is_in(wanted.implode()))
-        if not len(frame):
-            raise UserError(
-                f"{mixture.name}: {share.name} has no sample where {share.where}",
-                fix="change `where`, or take the entry out",
-            )
-        pools.append(_pool(frame, mixture))
-    return pools
-
-
-def _pool(frame: pl.DataFrame, mixture: Mixture) -> Pool:
-    packing, policy = mixture.packing, mixture.image
-    pictures = frame.select("row", "widths", "heights").with_row_index("place")
-    pictures = pictures.explode("widths", "heights").drop_nulls("widths")
-    tiles = np.zeros(len(frame), np.int64)
-    np.add.at(
-        tiles,
-        pictures["place"].to_numpy(),
-        policy.tiles(pictures["widths"].to_numpy(), pictures["heights"].to_numpy()),
-    )
-    text = frame["n_tokens"].to_numpy().astype(np.int64)
-    loss = frame["n_loss"].to_numpy().astype(np.int64)
-    visual = tiles * policy.tokens
-    learnt = loss > 0
-    tokens = text + visual
-    keep = learnt & (tokens <= packing.tokens) & (tiles <= packing.tiles)
-    units = {
-        "samples": np.ones(len(frame)),
-        "images": frame["n_images"].to_numpy(),
-        "text_tokens": text,
-        "visual_tokens": visual,
-        "all_tokens": tokens,
-        "loss_tokens": loss,
-    }
-    return Pool(
-        part=frame["part"].to_numpy()[keep],
-        row=frame["row"].to_numpy()[keep],
-        units={name: values[keep].astype(np.float64) for name, values in units.items()},
-        tokens=tokens[keep],
-        loss=loss[keep],
-        tiles=tiles[keep],
-        unlearnt=int((~learnt).sum()),
-        overlong=int((learnt & ~keep).sum()),
-    )
-
-
-def _apportion(mixture: Mixture, pools: list[Pool]) -> list[int]:
-    """Return how many draws each entry gives."""
-    shares, unit = mixture.shares(), mixture.unit
-    totals = np.array([pool.units[unit].sum() for pool in pools])
-    for share, pool, total in zip(mixture.sources, pools, totals, strict=True):
-        if not len(pool):
-            raise UserError(
-                f"{mixture.name}: {share.name} has no usable sample: {pool.unlearnt} have nothing to "
-                f"learn, {pool.overlong} are longer than {mixture.packing.tokens} tokens or "
-                f"{mixture.packing.tiles} tiles",
-                fix="raise `packing`, or take the entry out",
-            )
-        if not total:
-            raise UserError(
-                f"{mixture.name}: {share.name} holds no {unit}",
-                fix="weigh in another unit, or take the entry out",
-            )
-    limits = np.array([share.max_epochs for share in mixture.sources]) * totals
-    budget = mixture.budget
-    if budget.epochs is not None:
-        scale = float((np.minimum(budget.epochs * totals, limits) / shares).min())
-    else:
-        measure = "samples" if budget.samples is not None else "all_tokens"
-        amount = budget.samples if budget.samples is not None else budget.tokens
-        assert amount is not None
-        means = np.array([pool.units[measure].sum() for pool in pools]) / totals
-        scale = amount / float((shares * means).sum())
-    short = shares * scale > limits * (1 + 1e-9)
-    if short.any():
-        most = float((limits / shares).min())
-        lines = [
-            f"{share.name}: {p * scale / total:.2f} epochs wanted, max_epochs is {share.max_epochs:g}"
-            for share, p, total, bad in zip(mixture.sources, shares, totals, short, strict=True)
-            if bad
-        ]
-        raise UserError(
-            f"{mixture.name}: the budget needs more than the sources hold\n" + "\n".join(lines),
-            fix=f"take {most / scale:.1%} of the budget, raise `max_epochs`, or lower these weights",
-        )
-    counts = []
-    for share, pool, p in zip(mixture.sources, pools, shares, strict=True):
-        limit = int(share.max_epochs * len(pool) + 1e-9)
-        order = walk(mixture.seed, share.name, len(pool), max(limit, 1))
-        counts.append(draws_for(pool.units[unit][order], p * scale * (1 + 1e-12), limit))
-    return counts
-
-
-def _pack(
-    mixture: Mixture, pools: list[Pool], counts: list[int]
-) -> tuple[pa.Table, dict[str, Any]]:
-    packing = mixture.packing
-    orders = [
-        walk(mixture.seed, share.name, len(pool), count)
-        for share, pool, count in zip(mixture.sources, pools, counts, strict=True)
+def _pools(catalog: Catalog, mixture: Mixture, files: Sequence[Path]) -> list[Pool]:
+    """Read what each entry of the recipe can draw."""
+    samples = {(file.parent.name, file.stem): file for file in catalog.files("samples")}
+    parts = [
+        (place, file, samples[file.parent.name, file.stem]) for place, file in enumerate(files)
     ]
-    entry, number = merge(
-        [pool.units[mixture.unit][order] for pool, order in zip(pools, orders, strict=True)]
-    )
-    drawn = np.empty(len(entry), np.int64)
-    for place, order in enumerate(orders):
-        mine = entry == place
-        drawn[mine] = order[number[mine]]
+    return [
+        read_pool(mixture, share, [p for p in parts if p[1].parent.name[len("source=") :] in names])
+        for share, names in zip(mixture.sources, mixture.members(catalog), strict=True)
+    ]
 
-    def column(name: str, kind: type[np.generic]) -> NDArray[Any]:
-        values = np.empty(len(entry), kind)
-        for place, pool in enumerate(pools):
-            mine = entry == place
-            values[mine] = getattr(pool, name)[drawn[mine]]
+
+def _table(mixture: Mixture, pools: Sequence[Pool], draws: Draws) -> tuple[pa.Table, int]:
+    """Return one row a pack, complete steps only, and how many packs hold samples."""
+    first = np.cumsum([0, *(len(pool) for pool in pools)])[:-1]
+    place = first[draws.entry] + draws.sample
+
+    def drawn(name: str) -> NDArray[Any]:
+        values: NDArray[Any] = np.concatenate([getattr(pool, name) for pool in pools])[place]
         return values
 
-    parts, rows = column("part", np.uint32), column("row", np.uint32)
-    tokens, loss = column("tokens", np.int64), column("loss", np.int64)
-    tiles = column("tiles", np.int64)
+    tokens, tiles = drawn("tokens"), drawn("tiles").astype(np.int64)
     order, sizes = _packs(mixture, tokens, tiles)
-    filled = len(sizes)
+    filled, each = len(sizes), mixture.packing.packs_per_step
     # Empty packs complete the last step, so that no sample is dropped.
-    sizes = np.append(sizes, np.zeros(-filled % packing.packs_per_step, np.int64))
+    sizes = np.append(sizes, np.zeros(-filled % each, np.int64))
     bounds = np.concatenate([[0], np.cumsum(sizes)])
 
-    def members(values: NDArray[np.uint32]) -> pa.Array:
-        return pa.ListArray.from_arrays(pa.array(bounds, pa.int32()), pa.array(values[order]))
-
-    def sums(values: NDArray[np.int64]) -> pa.Array:
+    def sums(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
         total = np.concatenate([[0], np.cumsum(values[order])])
-        return pa.array(np.diff(total[bounds]), pa.int32())
+        return pa.array(np.diff(total[bounds])).cast(kind)
+
+    def members(name: str) -> pa.Array:
+        return pa.LargeListArray.from_arrays(bounds, pa.array(drawn(name)[order]))
 
     table = pa.table(
         {
-            "step": pa.array(np.arange(len(sizes)) // packing.packs_per_step, pa.int64()),
-            "parts": members(parts),
-            "rows": members(rows),
-            "tokens": sums(tokens),
-            "loss_tokens": sums(loss),
-            "tiles": sums(tiles),
+            "step": np.arange(len(sizes)) // each,
+            "parts": members("part"),
+            "rows": members("row"),
+            "tokens": sums(tokens, pa.int32()),
+            "loss_tokens": sums(drawn("loss").astype(np.int64), pa.int32()),
+            "tiles": sums(tiles, pa.int32()),
+            "cost": sums(np.rint(language_cost(tokens)).astype(np.int64), pa.int64()),
         }
     )
-    entries = []
-    totals = {
-        name: [float(pool.units[name][o].sum()) for pool, o in zip(pools, orders, strict=True)]
-        for name in UNITS
-    }
-    for place, (share, pool, asked) in enumerate(
-        zip(mixture.sources, pools, mixture.shares(), strict=True)
-    ):
-        entries.append(
-            {
-                "name": share.name,
-                "requested": float(asked),
-                "realised": {
-                    name: values[place] / sum(values) if sum(values) else 0.0
-                    for name, values in totals.items()
-                },
-                "samples": len(pool),
-                "draws": counts[place],
-                "epochs": counts[place] / len(pool),
-                "never_seen": len(pool) - len(np.unique(orders[place])),
-                "unlearnt": pool.unlearnt,
-                "overlong": pool.overlong,
-            }
-        )
-    bound = lower_bound(tokens, tiles, packing.tokens, packing.tiles)
-    summary = {
-        "packs": filled,
-        "empty_packs": len(sizes) - filled,
-        "lower_bound": bound,
-        "steps": len(sizes) // packing.packs_per_step,
-        "tokens": int(tokens.sum()),
-        "loss_tokens": int(loss.sum()),
-        "tiles": int(tiles.sum()),
-        "occupancy": float(tokens.sum() / (filled * packing.tokens)),
-        "of_lower_bound": bound / filled,
-    }
-    return table, {"entries": entries, "packing": summary}
+    return table, filled
 
 
 def _packs(
@@ -461,8 +284,61 @@ def _packs(
     for start in range(0, len(tokens), packing.window):
         window = slice(start, start + packing.window)
         numbers = pack(tokens[window], tiles[window], packing.tokens, packing.tiles)
-        shuffle = np.random.default_rng([mixture.seed, start]).permutation(numbers.max() + 1)
-        place = shuffle[numbers]
+        packs = np.arange(int(numbers.max()) + 1, dtype=np.uint64)
+        place = shuffle(packs, seed_of(mixture.seed, "packs", start))[numbers]
         orders.append(np.argsort(place, kind="stable") + start)
         sizes.append(np.bincount(place))
     return np.concatenate(orders), np.concatenate(sizes)
+
+
+def _numbers(
+    mixture: Mixture,
+    pools: Sequence[Pool],
+    draws: Draws,
+    shares: NDArray[np.float64],
+    table: pa.Table,
+    filled: int,
+) -> dict[str, Any]:
+    """Return the pre-flight: what the run will see of each entry, and how full its packs are."""
+    times = [
+        np.bincount(draws.sample[draws.entry == place], minlength=len(pool))
+        for place, pool in enumerate(pools)
+    ]
+    totals = {
+        unit: [int((pool.unit(unit) * t).sum()) for pool, t in zip(pools, times, strict=True)]
+        for unit in UNITS
+    }
+    caps = mixture.caps()
+    entries = [
+        {
+            "name": share.name,
+            "requested": float(shares[place]),
+            "realised": {
+                unit: values[place] / max(sum(values), 1) for unit, values in totals.items()
+            },
+            "amounts": {unit: values[place] for unit, values in totals.items()},
+            "samples": len(pool),
+            "draws": totals["samples"][place],
+            "epochs": totals["samples"][place] / len(pool),
+            "max_epochs": float(caps[place]),
+            "never_seen": int((times[place] == 0).sum()),
+            **pool.left_out,
+            "truncated": pool.truncated,
+        }
+        for place, (share, pool) in enumerate(zip(mixture.sources, pools, strict=True))
+    ]
+    packing = mixture.packing
+    tokens, tiles = sum(totals["all_tokens"]), pc.sum(table["tiles"]).as_py() or 0
+    bound = lower_bound(np.array([tokens]), np.array([tiles]), packing.tokens, packing.tiles)
+    summary = {
+        "packs": filled,
+        "empty_packs": len(table) - filled,
+        "lower_bound": bound,
+        "steps": len(table) // packing.packs_per_step,
+        "tokens": tokens,
+        "loss_tokens": sum(totals["loss_tokens"]),
+        "tiles": tiles,
+        "occupancy": tokens / max(filled * packing.tokens, 1),
+        "of_lower_bound": bound / max(filled, 1),
+    }
+    return {"entries": entries, "packing": summary}

@@ -1,65 +1,64 @@
-"""Mixing: every prefix holds the shares, walks are fair, a typo is explained."""
+"""Recipes: a mistake is explained where it stands, shares follow from weights and temperature."""
 
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from catalog import Catalog
 from catalog.errors import UserError
-from pipeline.mixture import Mixture, draws_for, merge, walk
+from pipeline.mixture import Mixture
+from tests.pipeline.conftest import Recipe
+
+WEIGHTS = [{"source": "vqav2", "weight": 4}, {"source": "alpaca", "weight": 1}]
 
 
-@given(st.lists(st.integers(1, 400), min_size=1, max_size=5))
-def test_every_prefix_holds_the_shares_to_within_a_draw(counts: list[int]) -> None:
-    entry, number = merge([np.ones(count) for count in counts])
-    for place, count in enumerate(counts):
-        assert number[entry == place].tolist() == list(range(count))
-        seen = np.cumsum(entry == place)
-        wanted = np.arange(1, len(entry) + 1) * count / len(entry)
-        assert np.abs(seen - wanted).max() <= len(counts)
-
-
-@given(st.integers(1, 50), st.floats(0.1, 3.9), st.integers(0, 5))
-def test_a_walk_sees_every_sample_before_it_sees_one_again(
-    n: int, epochs: float, seed: int
+@given(st.floats(0.5, 8), st.lists(st.integers(1, 10**9), min_size=2, max_size=2))
+def test_shares_sum_to_one_and_temperature_evens_them(
+    recipe: Recipe, temperature: float, held: list[int]
 ) -> None:
-    draws = int(n * epochs)
-    order = walk(seed, "vqav2", n, draws)
-    counts = np.bincount(order, minlength=n)
-    assert len(order) == draws
-    assert counts.max(initial=0) - counts.min() <= 1
+    plain = recipe(sources=WEIGHTS).shares(held)
+    assert plain.tolist() == pytest.approx([0.8, 0.2])
+    warm = recipe(sources=WEIGHTS, temperature=temperature).shares(held)
+    assert warm.sum() == pytest.approx(1)
+    assert warm[0] / warm[1] == pytest.approx(4 ** (1 / temperature))
+    unweighed = recipe(sources=[{"source": "vqav2"}, {"source": "alpaca"}]).shares(held)
+    assert unweighed[0] == pytest.approx(held[0] / sum(held), abs=1e-9)
 
 
-@given(st.lists(st.floats(0.5, 100), min_size=1, max_size=60), st.floats(0, 1))
-def test_the_draws_come_nearest_to_the_target(values: list[float], part: float) -> None:
-    units, target = np.array(values), sum(values) * part
-    count = draws_for(units, target, len(units))
-    reached = np.concatenate([[0.0], np.cumsum(units)])
-    assert abs(reached[count] - target) <= np.abs(reached - target).min() + 1e-6
+def test_caps_default_to_the_budgets_epochs(recipe: Recipe) -> None:
+    sources = [{"source": "vqav2", "weight": 1, "max_epochs": 4}, {"source": "alpaca", "weight": 1}]
+    assert recipe(sources=sources, budget={"samples": 9}).caps().tolist() == [4, 1]
+    assert recipe(sources=sources, budget={"epochs": 3}).caps().tolist() == [3, 3]
 
 
-@given(st.lists(st.lists(st.floats(0.1, 50), min_size=1, max_size=80), min_size=1, max_size=4))
-def test_every_prefix_holds_the_shares_in_the_unit(values: list[list[float]]) -> None:
-    units = [np.array(entry) for entry in values]
-    entry, number = merge(units)
-    drawn = np.array([units[place][k] for place, k in zip(entry, number, strict=True)])
-    totals = np.array([entry_units.sum() for entry_units in units])
-    for place, total in enumerate(totals):
-        seen = np.cumsum(np.where(entry == place, drawn, 0))
-        wanted = np.cumsum(drawn) * total / totals.sum()
-        assert np.abs(seen - wanted).max() <= 50 * len(units)
+def test_a_family_stands_for_its_sources(recipe: Recipe, road: Path) -> None:
+    mixture = recipe(sources=[{"family": "vqa", "weight": 1}, {"family": "text", "weight": 1}])
+    assert sorted(mixture.named(Catalog.open(road / "catalog"))) == ["alpaca", "vqav2"]
+    twice = recipe(sources=[{"family": "vqa", "weight": 1}, {"source": "vqav2", "weight": 1}])
+    with pytest.raises(UserError, match="vqav2 stands in two entries"):
+        twice.named(Catalog.open(road / "catalog"))
 
 
-@given(st.integers(1, 40), st.integers(0, 3))
-def test_a_walk_hangs_on_seed_and_name_alone(n: int, seed: int) -> None:
-    order = walk(seed, "vqav2", n, 2 * n)
-    assert order.tolist() == walk(seed, "vqav2", n, 2 * n).tolist()
-    assert order[:n].tolist() == walk(seed, "vqav2", n, n).tolist(), "a longer run begins the same"
-    if n > 20:
-        assert order.tolist() != walk(seed, "docvqa", n, 2 * n).tolist()
-        assert order[:n].tolist() != order[n:].tolist(), "another epoch, another order"
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"budget": {"samples": 5, "epochs": 1}}, "exactly one of"),
+        ({"sources": [*WEIGHTS, {"family": "ocr"}]}, "family:ocr has no weight"),
+        ({"sources": [*WEIGHTS, WEIGHTS[0]]}, "vqav2 listed twice"),
+        ({"sources": [{"source": "vqav2", "family": "vqa"}]}, "either `source` or `family`"),
+        ({"encoder": {"tokenizer": "tok", "boxes": "kosmos"}}, "one of shikra"),
+        ({"packing": {"tokens": 256, "overlong": "split"}}, "'drop' or 'truncate'"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(
+    recipe: Recipe, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        recipe(**changes)
 
 
 def test_a_typo_in_a_recipe_is_refused_with_its_line(tmp_path: Path) -> None:

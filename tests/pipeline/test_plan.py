@@ -4,12 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
+from catalog import Catalog
 from catalog.errors import UserError
+from pipeline.encode import EncoderConfig
+from pipeline.ingest import ingest
+from pipeline.jobs import Job
+from pipeline.loader import PlanLoader
+from pipeline.mixture import Mixture
 from pipeline.plan import Plan
 from pipeline.preflight import preflight
+from tests.official import write_alpaca
 from tests.pipeline.conftest import Build
 
 
@@ -49,15 +54,40 @@ def test_a_plan_opens_by_the_beginning_of_its_id(built: Build, road: Path) -> No
         Plan.open(road / "catalog", "nothing")
 
 
-@settings(deadline=None, max_examples=20)
-@given(st.integers(1, 30), st.floats(1, 3))
-def test_caps_are_never_passed(built: Build, weight: int, most: float) -> None:
-    sources = [
-        {"source": "vqav2", "weight": weight, "max_epochs": most},
-        {"source": "alpaca", "weight": 1, "max_epochs": 1},
-    ]
-    for entry in built(sources=sources, budget={"epochs": 9}).header["entries"]:
-        assert entry["epochs"] <= (most if entry["name"] == "vqav2" else 1) + 1e-9
+def test_over_long_samples_are_counted_and_dropped_or_truncated(built: Build, road: Path) -> None:
+    encoder = built().header["encoder"]
+    encodings = Catalog.open(road / "catalog").encodings(encoder).filter(source="vqav2")
+    longest = 16 + int(encodings.collect()["n_tokens"].max())  # type: ignore[arg-type]
+    packing = {"tokens": longest - 1, "packs_per_step": 2}
+    dropped = built(packing=packing, sources=[{"source": "vqav2"}])
+    [entry] = dropped.header["entries"]
+    assert 0 < entry["overlong"] < 40
+    assert entry["overlong"] + entry["samples"] == 40
+    short = built(packing=packing | {"overlong": "truncate"}, sources=[{"source": "vqav2"}])
+    [cut] = short.header["entries"]
+    assert cut["truncated"] + cut["overlong"] == entry["overlong"]
+    assert cut["truncated"] > 0
+    for batch in PlanLoader(short, workers=0):
+        labels = int((batch.labels >= 0).sum())
+        assert labels == batch.loss_tokens == short.step(batch.step).loss_tokens
+        assert (batch.segments > 0).sum(1).tolist() == [
+            p.tokens for p in short.step(batch.step).packs
+        ]
+
+
+def test_a_source_that_the_recipe_does_not_name_changes_nothing(
+    built: Build, road: Path, tmp_path: Path
+) -> None:
+    alone = built(sources=[{"source": "alpaca", "weight": 1}])
+    ingest(Job(source="alpaca", root=write_alpaca(tmp_path / "a", 50)), tmp_path / "catalog")
+    encoder = EncoderConfig(tokenizer=road / "tok")
+    mixture = Mixture.model_validate(
+        alone.header["recipe"] | {"encoder": encoder.model_dump()},
+    )
+    other = Plan.build(Catalog.open(tmp_path / "catalog"), mixture)
+    assert other.id == alone.id, "another catalog with the same samples"
+    assert other.table.equals(alone.table)
+    assert (other.tokenizer / "tokenizer.json").is_file()
 
 
 @pytest.mark.parametrize(
@@ -78,6 +108,7 @@ def test_caps_are_never_passed(built: Build, weight: int, most: float) -> None:
         ),
         ({"packing": {"tokens": 16}}, "are longer than 16 tokens"),
         ({"unit": "images"}, "alpaca holds no images"),
+        ({"budget": {"tokens": 5}}, "budget is spent before the first sample"),
     ],
 )
 def test_an_infeasible_recipe_is_explained_with_numbers(

@@ -1,0 +1,215 @@
+"""What an entry of a recipe can draw: its sources' samples as a few numbers each.
+
+Read from the encodings files, some files at a time: about 32 bytes of memory a sample.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from catalog.errors import UserError
+from catalog.parts import Part
+from pipeline.encode import from_bytes, truncate
+from pipeline.mixture import Mixture, Share, Unit
+
+ROWS_AT_ONCE = 1_000_000
+"""Rows read together, about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Samples as columns, all of one length, in the order of the plan's parts."""
+
+    part: NDArray[np.uint32]
+    row: NDArray[np.uint32]
+    key: NDArray[np.uint64]
+    """Hangs on a sample's file and row alone: what its place in every shuffle comes from."""
+    text: NDArray[np.int32]
+    """Text tokens, after truncation."""
+    loss: NDArray[np.int32]
+    images: NDArray[np.int32]
+    tiles: NDArray[np.int32]
+    visual: int
+    """Tokens of a tile."""
+    left_out: dict[str, int]
+    """Reason -> samples that cannot be drawn: `unlearnt` and `overlong`."""
+    truncated: int
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def tokens(self) -> NDArray[np.int64]:
+        """Text and visual tokens."""
+        return self.text + self.tiles.astype(np.int64) * self.visual
+
+    def unit(self, name: Unit) -> NDArray[np.int64]:
+        """Return what each sample weighs in a unit."""
+        match name:
+            case "samples":
+                return np.ones(len(self), np.int64)
+            case "images":
+                return self.images.astype(np.int64)
+            case "text_tokens":
+                return self.text.astype(np.int64)
+            case "visual_tokens":
+                return self.tiles.astype(np.int64) * self.visual
+            case "all_tokens":
+                return self.tokens
+            case "loss_tokens":
+                return self.loss.astype(np.int64)
+
+
+def read_pool(mixture: Mixture, share: Share, parts: Sequence[tuple[int, Path, Path]]) -> Pool:
+    """Return the samples of an entry; `parts` are (place, encodings file, samples file).
+
+    Raises:
+        UserError: `where` cannot be read, or no sample is left; says how many were, and why.
+    """
+    pools = []
+    for together in _together(parts):
+        keep = _where(mixture, share, [samples for _, _, samples in together])
+        pools.append(_read(mixture, together, keep))
+    pool = _joined(pools, mixture)
+    if not len(pool) and not sum(pool.left_out.values()):
+        raise UserError(
+            f"{mixture.name}: {share.name} has no sample where {share.where or 'true'}",
+            fix="change `where`, or take the entry out",
+        )
+    if not len(pool):
+        raise UserError(
+            f"{mixture.name}: {share.name} has no usable sample: {pool.left_out['unlearnt']} have "
+            f"nothing to learn, {pool.left_out['overlong']} are longer than "
+            f"{mixture.packing.tokens} tokens or {mixture.packing.tiles} tiles",
+            fix="raise `packing`, or take the entry out",
+        )
+    return pool
+
+
+def _together(
+    parts: Sequence[tuple[int, Path, Path]],
+) -> list[list[tuple[int, Path, Path]]]:
+    """Group files of one source, up to some number of rows."""
+    groups: list[list[tuple[int, Path, Path]]] = []
+    rows, folder = 0, Path()
+    for part in parts:
+        if rows >= ROWS_AT_ONCE or part[1].parent != folder:
+            groups.append([])
+            rows, folder = 0, part[1].parent
+        groups[-1].append(part)
+        rows += int(pq.read_metadata(part[1]).num_rows)
+    return groups
+
+
+def _where(mixture: Mixture, share: Share, samples: list[Path]) -> NDArray[np.bool_] | None:
+    """Return which rows of these samples files an entry wants; None for all."""
+    if share.where is None:
+        return None
+    source = samples[0].parent.name.removeprefix("source=")
+    try:
+        rows = pl.scan_parquet(samples).with_columns(pl.lit(source).alias("source"))
+        wanted = rows.select(pl.sql_expr(share.where).cast(pl.Boolean).alias("keep")).collect()
+    except pl.exceptions.PolarsError as error:
+        raise UserError(
+            f"{mixture.name}: {share.name}: `where: {share.where}`: {error}",
+            fix="write SQL over the columns of `samples`, such as split = 'train'",
+        ) from error
+    keep = wanted["keep"].fill_null(False).to_numpy()
+    if len(keep) == 1:
+        # A condition on no column at all is one value for every row.
+        keep = np.repeat(keep, sum(int(pq.read_metadata(file).num_rows) for file in samples))
+    return keep
+
+
+def _read(
+    mixture: Mixture,
+    parts: Sequence[tuple[int, Path, Path]],
+    wanted: NDArray[np.bool_] | None,
+) -> Pool:
+    policy, packing = mixture.image, mixture.packing
+    columns = ["n_tokens", "n_loss", "n_images", "widths", "heights"]
+    frame = pl.read_parquet([file for _, file, _ in parts], columns=columns)
+    text, loss, images = (frame[name].to_numpy() for name in columns[:3])
+    tiles = np.zeros(len(frame), np.int32)
+    shown = images > 0
+    flat = policy.tiles(
+        frame["widths"].explode(empty_as_null=False).to_numpy(),
+        frame["heights"].explode(empty_as_null=False).to_numpy(),
+    )
+    if len(flat):
+        first = np.cumsum(images[shown]) - images[shown]
+        tiles[shown] = np.add.reduceat(flat, first)
+    counts = [int(pq.read_metadata(file).num_rows) for _, file, _ in parts]
+    place = np.repeat(np.array([number for number, _, _ in parts], np.uint32), counts)
+    row = np.concatenate([np.arange(count, dtype=np.uint32) for count in counts])
+    base = np.repeat(np.array([_file_key(file) for _, file, _ in parts], np.uint64), counts)
+    chosen = np.ones(len(frame), np.bool_) if wanted is None else wanted
+    learnt = chosen & (loss > 0)
+    visual = tiles.astype(np.int64) * policy.tokens
+    over = learnt & ((text + visual > packing.tokens) | (tiles > packing.tiles))
+    keep, truncated = learnt & ~over, 0
+    if packing.overlong == "truncate":
+        can = np.flatnonzero(over & (tiles <= packing.tiles) & (visual < packing.tokens))
+        text, loss = text.copy(), loss.copy()
+        _cut(parts, place, row, can, (packing.tokens - visual[can]).astype(np.int32), text, loss)
+        can = can[loss[can] > 0]
+        keep[can] = True
+        truncated = len(can)
+    return Pool(
+        part=place[keep],
+        row=row[keep],
+        key=(base + row)[keep],
+        text=text[keep],
+        loss=loss[keep],
+        images=images[keep],
+        tiles=tiles[keep],
+        visual=policy.tokens,
+        left_out={
+            "unlearnt": int((chosen & (loss <= 0) & ~over).sum()),
+            "overlong": int((over & ~keep).sum()),
+        },
+        truncated=truncated,
+    )
+
+
+def _file_key(file: Path) -> int:
+    return int.from_bytes(hashlib.sha256(file.stem.encode()).digest()[:8], "big")
+
+
+def _cut(
+    parts: Sequence[tuple[int, Path, Path]],
+    place: NDArray[np.uint32],
+    row: NDArray[np.uint32],
+    samples: NDArray[np.int64],
+    limits: NDArray[np.int32],
+    text: NDArray[np.int32],
+    loss: NDArray[np.int32],
+) -> None:
+    """Count what over-long samples have left after truncation; only these are read."""
+    for number, file, _ in parts:
+        mine = place[samples] == number
+        if not mine.any():
+            continue
+        data = Part(file)
+        for sample, limit in zip(samples[mine].tolist(), limits[mine].tolist(), strict=True):
+            _, mask = truncate(*from_bytes(data[int(row[sample])]), limit)
+            text[sample], loss[sample] = limit, int(mask.sum())
+
+
+def _joined(pools: Sequence[Pool], mixture: Mixture) -> Pool:
+    names = ("part", "row", "key", "text", "loss", "images", "tiles")
+    return Pool(
+        **{name: np.concatenate([getattr(pool, name) for pool in pools]) for name in names},
+        visual=mixture.image.tokens,
+        left_out={
+            reason: sum(pool.left_out[reason] for pool in pools)
+            for reason in ("unlearnt", "overlong")
+        },
+        truncated=sum(pool.truncated for pool in pools),
+    )
