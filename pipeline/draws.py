@@ -39,7 +39,7 @@ def splitmix(values: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
     Source: Steele, Lea, Flood: Fast splittable pseudorandom number generators (2014).
     """
     with np.errstate(over="ignore"):
-        mixed = (values + np.uint64(seed)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (values + np.uint64(seed % 2**64)) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(30)
         mixed *= np.uint64(0xBF58476D1CE4E5B9)
         mixed ^= mixed >> np.uint64(27)

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from catalog import Catalog
 from catalog.errors import UserError
-from pipeline.draws import Draws, draw, seed_of, shuffle
+from pipeline.draws import Draws, draw, seed_of
 from pipeline.encode import ENCODERS, encode
 from pipeline.mixture import UNITS, Mixture
 from pipeline.packing import language_cost, lower_bound, pack
 from pipeline.pool import Pool, read_pool
+from pipeline.spread import spread
 
 PLAN_VERSION = 2
 """Raise when the same inputs would give another plan."""
@@ -245,7 +246,8 @@ def _table(mixture: Mixture, pools: Sequence[Pool], draws: Draws) -> tuple[pa.Ta
         return values
 
     tokens, tiles = drawn("tokens"), drawn("tiles").astype(np.int64)
-    order, sizes = _packs(mixture, tokens, tiles)
+    units = np.concatenate([pool.unit(mixture.unit) for pool in pools])[place]
+    order, sizes = _packs(mixture, tokens, tiles, draws.entry, units)
     filled, each = len(sizes), mixture.packing.packs_per_step
     # Empty packs complete the last step, so that no sample is dropped.
     sizes = np.append(sizes, np.zeros(-filled % each, np.int64))
@@ -273,21 +275,34 @@ def _table(mixture: Mixture, pools: Sequence[Pool], draws: Draws) -> tuple[pa.Ta
 
 
 def _packs(
-    mixture: Mixture, tokens: NDArray[np.int64], tiles: NDArray[np.int64]
+    mixture: Mixture,
+    tokens: NDArray[np.int64],
+    tiles: NDArray[np.int64],
+    entry: NDArray[np.uint16],
+    units: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the draws in the order of the packs, and how many each pack has.
 
-    Packs are shuffled within their window; within a pack, draws keep their order.
+    Packs are shuffled within their window so that every stretch holds about the entries' shares;
+    within a pack, draws keep their order.
     """
-    packing = mixture.packing
+    packing, entries = mixture.packing, len(mixture.sources)
     orders, sizes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for start in range(0, len(tokens), packing.window):
         window = slice(start, start + packing.window)
         numbers = pack(tokens[window], tiles[window], packing.tokens, packing.tiles)
-        packs = np.arange(int(numbers.max()) + 1, dtype=np.uint64)
-        place = shuffle(packs, seed_of(mixture.seed, "packs", start))[numbers]
-        orders.append(np.argsort(place, kind="stable") + start)
-        sizes.append(np.bincount(place))
+        packs = int(numbers.max()) + 1
+        # Sums of integers below 2^53: exact, so that the plan is the same on any machine.
+        held = np.bincount(
+            numbers.astype(np.int64) * entries + entry[window], units[window], packs * entries
+        )
+        order = spread(
+            held.astype(np.int64).reshape(packs, entries), seed_of(mixture.seed, "packs", start)
+        )
+        place = np.empty(packs, np.int64)
+        place[order] = np.arange(packs)
+        orders.append(np.argsort(place[numbers], kind="stable") + start)
+        sizes.append(np.bincount(place[numbers]))
     return np.concatenate(orders), np.concatenate(sizes)
 
 

@@ -4,11 +4,15 @@ Slices follow InternVL 1.5's dynamic resolution: https://arxiv.org/abs/2404.1682
 """
 
 import hashlib
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
+
+_BLOCK = 32_768
+"""Pictures looked at together: their numbers stay in the processor's cache."""
 
 
 class ImagePolicy(BaseModel):
@@ -30,46 +34,46 @@ class ImagePolicy(BaseModel):
         """SHA-256 of all settings."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
+    @cached_property
+    def grids(self) -> tuple[tuple[int, int], ...]:
+        """All (columns, rows) a picture may get, fewest slices first."""
+        if self.kind != "slices":
+            return ((1, 1),)
+        most = range(1, self.max_slices + 1)
+        shapes = [(c, r) for c in most for r in most if c * r <= self.max_slices]
+        return tuple(sorted(shapes, key=lambda shape: (shape[0] * shape[1], shape)))
+
     def grid(self, width: int, height: int) -> tuple[int, int]:
         """Return columns and rows of the slices of a picture.
 
         >>> ImagePolicy(kind="slices", size=448, tokens=256, max_slices=12).grid(1600, 800)
         (4, 2)
         """
-        columns, rows = self._grids(np.array([width]), np.array([height]))
-        return int(columns[0]), int(rows[0])
+        return self.grids[int(self._choose(np.array([width]), np.array([height]))[0])]
 
     def tiles(self, widths: ArrayLike, heights: ArrayLike) -> NDArray[np.int32]:
         """Return the number of tiles of pictures of these sizes, overviews included."""
         w, h = np.asarray(widths, np.int64), np.asarray(heights, np.int64)
-        if self.kind != "slices":
-            return np.ones(len(w), np.int32)
-        columns, rows = self._grids(w, h)
-        slices = columns * rows
-        return np.where(slices > 1, slices + 1, 1).astype(np.int32)
+        slices = np.array([columns * rows for columns, rows in self.grids], np.int32)
+        slices += slices > 1
+        if len(slices) == 1:
+            return np.full(len(w), slices[0], np.int32)
+        tiles = np.empty(len(w), np.int32)
+        for first in range(0, len(w), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            tiles[block] = slices[self._choose(w[block], h[block])]
+        return tiles
 
-    def _grids(
-        self, widths: NDArray[np.int64], heights: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        if self.kind != "slices":
-            return np.ones_like(widths), np.ones_like(heights)
-        shapes = sorted(
-            {
-                (columns, rows)
-                for columns in range(1, self.max_slices + 1)
-                for rows in range(1, self.max_slices // columns + 1)
-            },
-            key=lambda shape: (shape[0] * shape[1], shape),
-        )
+    def _choose(self, widths: NDArray[np.int64], heights: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Return which of the grids each picture gets."""
         ratio, area = widths / heights, widths * heights
         best = np.full(len(widths), np.inf)
-        chosen_columns, chosen_rows = np.ones_like(widths), np.ones_like(heights)
-        for columns, rows in shapes:
+        chosen = np.zeros(len(widths), np.int16)
+        for number, (columns, rows) in enumerate(self.grids):
             distance = np.abs(ratio - columns / rows)
             # Among equal shapes, more slices only for pictures that have the pixels for them.
-            larger = (distance == best) & (area > 0.5 * self.size**2 * columns * rows)
-            take = (distance < best) | larger
-            best = np.where(take, distance, best)
-            chosen_columns = np.where(take, columns, chosen_columns)
-            chosen_rows = np.where(take, rows, chosen_rows)
-        return chosen_columns, chosen_rows
+            large = area > 0.5 * self.size**2 * columns * rows
+            take = (distance < best) | ((distance == best) & large)
+            np.copyto(best, distance, where=take)
+            np.copyto(chosen, number, where=take, casting="unsafe")
+        return chosen

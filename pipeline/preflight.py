@@ -19,7 +19,14 @@ def preflight(plan: Plan) -> Group:
         table.add_column("entry", no_wrap=True)
     for name in ("requested", *UNITS):
         shares.add_column(name.replace("_", "\n"), justify="right", no_wrap=True)
-    for name in ("draws", "epochs", "never\nseen", "over-\nlong", "nothing\nto learn"):
+    for name in (
+        "draws",
+        "epochs",
+        "never\nseen",
+        "over-\nlong",
+        "trun-\ncated",
+        "nothing\nto learn",
+    ):
         epochs.add_column(name, justify="right", no_wrap=True)
     for entry in plan.header["entries"]:
         realised = (f"{entry['realised'][unit]:.1%}" for unit in UNITS)
@@ -27,9 +34,10 @@ def preflight(plan: Plan) -> Group:
         epochs.add_row(
             entry["name"],
             f"{entry['draws']:,}",
-            f"{entry['epochs']:.2f}",
+            f"{entry['epochs']:.2f} of {entry['max_epochs']:g}",
             f"{entry['never_seen']:,}",
             f"{entry['overlong']:,}",
+            f"{entry['truncated']:,}",
             f"{entry['unlearnt']:,}",
         )
     numbers = Table(show_header=False, box=None)
