@@ -72,10 +72,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = CuveeModel.build(config, POLICY, vocabulary_of(tokenizer))
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    threads = torch.get_num_threads()
+    # Matrices this small are slower on two cores than on one.
+    torch.set_num_threads(1)
     for batch in PlanLoader(plan, workers=0):
         optimizer.zero_grad()
         (model(batch) / batch.loss_tokens).backward()
         optimizer.step()
+    torch.set_num_threads(threads)
     model.save(config.output / "model")
     shutil.copytree(tokenizer, config.output / "model" / "tokenizer")
     (config.output / "run.yaml").write_text(config.dump())
