@@ -32,7 +32,9 @@ def launch(config: RunConfig) -> int:
     asked.write_text(config.dump(), encoding="utf-8")
     port = free_port()
     children: list[subprocess.Popen[bytes]] = []
-    previous = signal.signal(signal.SIGTERM, _stop)
+    # Only the main thread may listen to signals; a flow may run in another.
+    listening = threading.current_thread() is threading.main_thread()
+    previous = signal.signal(signal.SIGTERM, _stop) if listening else None
     try:
         for rank in range(config.processes):
             environment = os.environ | rank_environment(rank, config.processes, port)
@@ -41,7 +43,8 @@ def launch(config: RunConfig) -> int:
             children.append(subprocess.Popen(command, env=environment, stdin=subprocess.PIPE))
         return _wait(children)
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        if listening:
+            signal.signal(signal.SIGTERM, previous)
         end(children)
 
 

@@ -413,6 +413,11 @@ def main(arguments: list[str]) -> int:
     except CuveeError as error:
         print(f"cuvee: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"cuvee: {error}\nFix: see to the path or the space on disk", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
