@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.utils import logging
 
 from catalog.images import ImageStore
 from model.benchmarks import Row
@@ -34,6 +36,9 @@ class Answerer:
 
     def __init__(self, folder: Path, encoder: EncoderConfig, policy: ImagePolicy) -> None:
         self._encoder, self._policy = Encoder(encoder), policy
+        # Bars for each part of a model would bury the bar of the answers.
+        talk: Any = logging
+        talk.disable_progress_bar()
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model = CuveeModel.load(folder).to(device)
         self._ends = self._answer_ends()

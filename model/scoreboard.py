@@ -13,7 +13,7 @@ def scoreboard(scores: Mapping[str, Any]) -> Table:
         table.add_column(name, no_wrap=True)
     for name in ("questions", "model", "blind", "majority"):
         table.add_column(name, justify="right")
-    table.add_column("the majority's answer")
+    table.add_column("majority says")
     for source, result in scores["sources"].items():
         figures = [
             _percent(result[who], result["measure"]) for who in ("model", "blind", "majority")
@@ -38,4 +38,4 @@ def _constant(result: Mapping[str, Any]) -> str:
         return "no training answers"
     if isinstance(constant, str):
         return constant if len(constant) <= 30 else constant[:29] + "…"
-    return "box " + " ".join(f"{value:.2f}" for value in constant)
+    return "mean box"
