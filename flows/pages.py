@@ -274,12 +274,12 @@ def curve(values: Sequence[float], *, first: int = 0) -> Curve:
 
 
 def _ticks(top: float) -> list[float]:
-    """Return round numbers from zero to the first that is not below `top`.
+    """Return round numbers from zero to the first that is not below `top`; next to nothing is zero.
 
     >>> _ticks(2.3), _ticks(0.0)
     ([0.0, 0.5, 1.0, 1.5, 2.0, 2.5], [0.0, 1.0])
     """
-    if top <= 0:
+    if top < 1e-9:
         return [0.0, 1.0]
     rough = top / 5
     power = 10.0 ** math.floor(math.log10(rough))
