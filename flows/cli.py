@@ -106,11 +106,13 @@ def stats(
     where: Annotated[
         str | None, typer.Option(help="SQL over sample columns, such as split = 'train'.")
     ] = None,
+    plan: Annotated[str | None, typer.Option(help="Show this plan too (id).")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained page.")] = None,
 ) -> None:
     """Show what the catalog holds."""
     from flows.statistics import show_statistics
 
-    show_statistics(Console(), catalog, where=where)
+    show_statistics(Console(), catalog, where=where, plan=plan, html=html)
 
 
 @app.command()
@@ -122,6 +124,28 @@ def plan(
     from flows.plan import run_plan
 
     run_plan(recipe, catalog, Console())
+
+
+@app.command()
+def train(run: Annotated[Path, typer.Argument(help="Run file (YAML).")]) -> None:
+    """Train; rerun the same command to continue after any stop."""
+    from flows.train import run_train
+
+    if code := run_train(run, Console()):
+        raise typer.Exit(code)
+
+
+@app.command(name="eval")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run, or its run file.")],
+    split: Annotated[str, typer.Option(help="Split to score.")],
+    source: Annotated[list[str] | None, typer.Option(help="Only these sources.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many a source.")] = None,
+) -> None:
+    """Generate answers, score them as the official benchmarks do, and write the report."""
+    from flows.evaluate import run_evaluate
+
+    run_evaluate(run, split, sources=source, limit=limit, console=Console())
 
 
 @app.command()

@@ -8,11 +8,22 @@ from rich.table import Table
 
 from catalog import Catalog
 from catalog.statistics import Statistics
+from flows.pages import statistics_page
+from pipeline.plan import Plan
+from pipeline.preflight import preflight
 
 
-def show_statistics(console: Console, catalog: Path, *, where: str | None) -> None:
-    """Print the statistics of a catalog."""
+def show_statistics(
+    console: Console,
+    catalog: Path,
+    *,
+    where: str | None = None,
+    plan: str | None = None,
+    html: Path | None = None,
+) -> None:
+    """Print the statistics of a catalog and, where asked for, of a plan; write them as a page."""
     opened = Catalog.open(catalog)
+    planned = None if plan is None else Plan.open(catalog, plan)
     found = Statistics.of(opened, where)
     table = Table(title=f"{catalog}, version {opened.version}", title_justify="left")
     for name in ("source", "family", "splits"):
@@ -45,6 +56,11 @@ def show_statistics(console: Console, catalog: Path, *, where: str | None) -> No
             for values in frame.iter_rows():
                 rows.add_row(*(_number(value) for value in values))
             console.print(rows)
+    if planned is not None:
+        console.print(preflight(planned))
+    if html is not None:
+        statistics_page(found, html, catalog=opened, plan=planned)
+        console.print(f"page: {html}", soft_wrap=True, highlight=False)
 
 
 def _number(value: object) -> str:

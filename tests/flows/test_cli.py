@@ -34,8 +34,9 @@ def cuvee(*words: object, code: int = 0) -> str:
     return run.stdout
 
 
-def test_the_road_from_official_files_to_a_plan(tmp_path: Path) -> None:
+def test_the_road_from_official_files_to_a_scored_model(tmp_path: Path) -> None:
     write_vqav2(tmp_path / "vqav2", questions=20)
+    write_vqav2(tmp_path / "vqav2", split="val2014", questions=4)
     write_alpaca(tmp_path / "alpaca")
     make_tokenizer(tmp_path / "tok")
     catalog = tmp_path / "catalog"
@@ -54,9 +55,9 @@ def test_the_road_from_official_files_to_a_plan(tmp_path: Path) -> None:
             {
                 "name": "first",
                 "budget": {"epochs": 1},
-                "sources": [{"family": "vqa", "weight": 1}],
+                "sources": [{"family": "vqa", "where": "split = 'train'"}],
                 "encoder": {"tokenizer": "tok"},
-                "image": {"size": 64, "tokens": 16},
+                "image": {"size": 32, "tokens": 4},
                 "packing": {"tokens": 256, "packs_per_step": 2},
             }
         )
@@ -66,7 +67,18 @@ def test_the_road_from_official_files_to_a_plan(tmp_path: Path) -> None:
     lines = cuvee("trace", plan, "--step", 0, "--json").splitlines()
     sample = orjson.loads(lines[0])["sample_id"]
     assert 0 in orjson.loads(cuvee("trace", plan, "--sample", sample, "--json"))["steps"]
-    assert "vqav2" in cuvee("stats", "--catalog", catalog)
+    cuvee("stats", "--catalog", catalog, "--html", tmp_path / "stats.html")
+    assert "vqav2" in (tmp_path / "stats.html").read_text()
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    vision = tower | {"num_attention_heads": 2, "image_size": 32, "patch_size": 16}
+    language = tower | {"num_attention_heads": 2, "num_key_value_heads": 2}
+    run = {"catalog": "catalog", "output": "run", "processes": 2}
+    run |= {"vision": {"config": vision}, "language": {"config": language}}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
+    assert "done: " in cuvee("train", tmp_path / "run.yaml")
+    assert "finished before" in cuvee("train", tmp_path / "run.yaml")
+    assert "VQA accuracy" in cuvee("eval", tmp_path / "run", "--split", "val")
+    assert "VQA accuracy" in (tmp_path / "run" / "report.html").read_text()
     assert "10 pictures, 0 damaged" in cuvee("verify", "--catalog", catalog)
 
 
