@@ -44,7 +44,7 @@ def test_the_road_from_official_files_to_a_scored_model(tmp_path: Path) -> None:
     assert "never ingested" in cuvee("ingest", *pairs, "--catalog", catalog, "--dry-run")
     cuvee("ingest", *pairs, "--catalog", catalog, "--workers", 2)
     assert Catalog.open(catalog).counts() == {
-        "vqav2": {"train": (20, 0)},
+        "vqav2": {"train": (20, 0), "val": (4, 0)},
         "alpaca": {"train": (4, 0)},
     }
     logs = sorted(catalog.rglob("_delta_log/*.json"))
