@@ -98,11 +98,21 @@ class Catalog:
         version = {"samples": self.version, "refusals": self._refusals_version}.get(table)
         return tables.live_files(self.path / table, version, **partition)
 
+    def encoders(self) -> list[str]:
+        """Return the fingerprints of the encoders that have encoded samples."""
+        return sorted({_value(file, "encoder") for file in self.files("encodings")})
+
+    def encoded(self, encoder: str) -> dict[str, list[Path]]:
+        """Return source -> the encodings files of this version's samples files that there are."""
+        found: dict[str, list[Path]] = {}
+        for file in self.encoding_parts(encoder):
+            found.setdefault(_value(file, "source"), []).append(file)
+        return found
+
     def encoding_parts(self, encoder: str) -> list[Path]:
         """Return the encodings files of this version's samples files, in the same order.
 
-        Raises:
-            UserError: a samples file has not been encoded.
+        A samples file that was not encoded has none.
         """
         live = {
             (_value(file, "source"), file.stem): file

@@ -23,6 +23,8 @@ from pipeline.plan import Plan
 
 COLOURS = 8
 """Colours of sources in the style sheet; more sources than that share them."""
+SCRIPTS_SHOWN = 3
+"""Scripts of a source that are named."""
 POINTS = 240
 """Points of a training curve; more steps are averaged."""
 
@@ -177,7 +179,36 @@ def _counted(statistics: Statistics) -> dict[str, Any]:
         "refusals": statistics.refusals.to_dicts(),
         "licenses": statistics.licenses.to_dicts(),
         "sides": _inner(sides),
+        "families": statistics.families.to_dicts(),
+        "scripts": _shares(statistics),
+        "encoders": _encoders(statistics),
     }
+
+
+def _shares(statistics: Statistics) -> dict[str, str]:
+    """Return source -> its scripts with their shares, largest first."""
+    said: dict[str, list[str]] = {}
+    for source, script, share in statistics.scripts.iter_rows():
+        said.setdefault(source, []).append(f"{script} {share:.0%}")
+    return {source: ", ".join(parts[:SCRIPTS_SHOWN]) for source, parts in said.items()}
+
+
+def _encoders(statistics: Statistics) -> list[dict[str, Any]]:
+    """Return what each encoder made of the samples: tokens by source, and a histogram of lengths."""
+    return [
+        {
+            "name": encoder[:12],
+            "tokens": [row for row in statistics.tokens.to_dicts() if row["encoder"] == encoder],
+            "lengths": _inner(
+                [
+                    (_range(low, high), count)
+                    for name, low, high, count in statistics.lengths.iter_rows()
+                    if name == encoder
+                ]
+            ),
+        }
+        for encoder in statistics.tokens["encoder"].unique().sort()
+    ]
 
 
 def _inner(bins: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:

@@ -1,7 +1,10 @@
 """What `cuvee stats` and `cuvee verify` print; neither starts a flow."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import polars as pl
+from rich import box
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -11,6 +14,9 @@ from catalog.statistics import Statistics
 from flows.pages import statistics_page
 from pipeline.plan import Plan
 from pipeline.preflight import preflight
+
+BAR = 30
+"""Characters of the longest bar."""
 
 
 def show_statistics(
@@ -25,37 +31,8 @@ def show_statistics(
     opened = Catalog.open(catalog)
     planned = None if plan is None else Plan.open(catalog, plan)
     found = Statistics.of(opened, where)
-    table = Table(title=f"{catalog}, version {opened.version}", title_justify="left")
-    for name in ("source", "family", "splits"):
-        table.add_column(name)
-    numbers = ("samples", "pictures", "distinct", "shared", "turns", "characters", "regions")
-    for name in numbers:
-        table.add_column(name, justify="right")
-    for row in found.sources.iter_rows(named=True):
-        table.add_row(
-            row["source"],
-            row["family"],
-            row["splits"],
-            *(_number(row[name]) for name in numbers),
-        )
-    console.print(table)
-    most = max(found.sides["pictures"].to_list(), default=0)
-    if most:
-        sides = Table(title="distinct pictures by their longer side", title_justify="left")
-        for name in ("pixels", "pictures", ""):
-            sides.add_column(name, justify="left" if not name else "right")
-        for low, high, count in found.sides.iter_rows():
-            label = f"{low}-{high - 1}" if high < 2**31 - 1 else f"{low}-"
-            sides.add_row(label, f"{count:,}", "█" * round(40 * count / most))
-        console.print(sides)
-    for title, frame in (("licences", found.licenses), ("refusals", found.refusals)):
-        if len(frame):
-            rows = Table(title=title, title_justify="left")
-            for name in frame.columns:
-                rows.add_column(name)
-            for values in frame.iter_rows():
-                rows.add_row(*(_number(value) for value in values))
-            console.print(rows)
+    for table in tables(found, f"{catalog}, version {opened.version}"):
+        console.print(table)
     if planned is not None:
         console.print(preflight(planned))
     if html is not None:
@@ -63,7 +40,60 @@ def show_statistics(
         console.print(f"page: {html}", soft_wrap=True, highlight=False)
 
 
-def _number(value: object) -> str:
+def tables(found: Statistics, title: str) -> Iterator[Table]:
+    """Yield the tables of a catalog's statistics; those without a row are left out."""
+    scripts = dict(found.scripts.group_by("source", maintain_order=True).agg("script").iter_rows())
+    sources = found.sources.with_columns(
+        script=pl.col("source").replace_strict({k: v[0] for k, v in scripts.items()}, default="-")
+    )
+    yield _table(
+        title,
+        sources,
+        ("source", "splits", "samples", "pictures", "distinct", "shared", "turns", "script"),
+    )
+    if len(found.families) > 1:
+        columns = ("family", "sources", "samples", "pictures", "distinct")
+        yield _table("families", found.families, columns)
+    for (encoder,), tokens in found.tokens.group_by("encoder", maintain_order=True):
+        short = str(encoder)[:12]
+        shown = tokens.with_columns(mean=pl.col("text") / pl.col("encoded"))
+        columns = ("source", "encoded", "text", "learnt", "mean")
+        yield _table(f"text tokens, encoder {short}", shown, columns)
+        lengths = found.lengths.filter(pl.col("encoder") == encoder)
+        yield from _bars("samples by their text tokens", lengths, "tokens", "samples")
+    yield from _bars("distinct pictures by their longer side", found.sides, "pixels", "pictures")
+    for name, frame in (("licences", found.licenses), ("refusals", found.refusals)):
+        if len(frame):
+            yield _table(name, frame, frame.columns)
+
+
+def _table(title: str, frame: pl.DataFrame, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in columns:
+        number = frame[name].dtype.is_numeric()
+        table.add_column(name, justify="right" if number else "left", no_wrap=number)
+    for row in frame.select(columns).iter_rows():
+        table.add_row(*(_cell(value) for value in row))
+    return table
+
+
+def _bars(title: str, bins: pl.DataFrame, unit: str, count: str) -> Iterator[Table]:
+    """Yield a histogram as bars, without its empty ends."""
+    full = (bins[count] > 0).arg_true().to_list()
+    if not full:
+        return
+    most = max(bins[count].to_list())
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in (unit, count):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("")
+    for low, high, value in bins[full[0] : full[-1] + 1].select("from", "to", count).iter_rows():
+        label = f"{low:,}-{high - 1:,}" if high < 2**31 - 1 else f"{low:,}-"
+        table.add_row(label, f"{value:,}", "█" * round(BAR * value / most))
+    yield table
+
+
+def _cell(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):

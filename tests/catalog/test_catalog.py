@@ -1,5 +1,6 @@
 """The tables: ordinary files for other tools, memory-speed reads for us, one version at a time."""
 
+import json
 from pathlib import Path
 
 import duckdb
@@ -16,9 +17,11 @@ from catalog.parts import Part, write_part
 from catalog.record import Message, Record, Region
 from catalog.schema import record_of, sample_table
 from catalog.statistics import Statistics
+from pipeline.encode import EncoderConfig, encode
 from pipeline.ingest import ingest
 from pipeline.jobs import Job
 from tests.official import write_alpaca, write_vqav2
+from tests.tokenizer import make_tokenizer
 
 
 @settings(deadline=None)
@@ -106,6 +109,41 @@ def test_statistics_count_samples_pictures_and_licences(catalog: Catalog) -> Non
     assert Statistics.of(catalog, "source = 'alpaca'").sources["samples"].to_list() == [4]
     with pytest.raises(UserError, match="SQL"):
         Statistics.of(catalog, "nonsense > 3")
+
+
+def test_statistics_count_the_tokens_of_what_was_encoded(catalog: Catalog, tmp_path: Path) -> None:
+    assert len(Statistics.of(catalog).tokens) == 0
+    config = EncoderConfig(tokenizer=make_tokenizer(tmp_path / "tok"))
+    encoder = encode(catalog, config, ["vqav2"])
+    found = Statistics.of(catalog)
+    rows = catalog.encodings(encoder).select("n_tokens", "n_loss").collect()
+    [row] = found.tokens.to_dicts()
+    assert row == {
+        "encoder": encoder,
+        "source": "vqav2",
+        "encoded": 6,
+        "text": rows["n_tokens"].sum(),
+        "learnt": rows["n_loss"].sum(),
+    }
+    assert found.lengths["samples"].sum() == 6
+    assert len(Statistics.of(catalog, "source = 'alpaca'").tokens) == 0
+
+
+def test_statistics_tell_scripts_apart(tmp_path: Path) -> None:
+    texts = ["Was ist das?", "这是什么", "1 + 1", "что это"]
+    rows = [{"instruction": text, "input": "", "output": text} for text in texts]
+    (tmp_path / "alpaca_data.json").write_text(json.dumps(rows))
+    ingest(Job(source="alpaca", root=tmp_path), tmp_path / "catalog")
+    found = Statistics.of(Catalog.open(tmp_path / "catalog"))
+    assert dict(found.scripts.select("script", "share").iter_rows()) == {
+        "Latin": 0.25,
+        "Han": 0.25,
+        "Cyrillic": 0.25,
+        "none": 0.25,
+    }
+    assert found.families.to_dicts() == [
+        {"family": "text", "sources": 1, "samples": 4, "pictures": 0, "distinct": 0}
+    ]
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -108,7 +108,14 @@ def test_a_page_is_whole_in_one_file(pages: tuple[Path, Path]) -> None:
 
 def test_the_statistics_page_says_what_the_catalog_holds(pages: tuple[Path, Path]) -> None:
     text = " ".join(parsed(pages[0]).text.split())
-    for words in ("samples 36", "distinct pictures 14", "no annotation", "CC BY 4.0", "left boy"):
+    for words in (
+        "samples 36",
+        "distinct pictures 14",
+        "no annotation",
+        "CC BY 4.0",
+        "left boy",
+        "Latin 100%",
+    ):
         assert words in text
     pictures = [a for tag, a in parsed(pages[0]).tags if tag == "img"]
     assert len(pictures) == 6 + 4
