@@ -62,6 +62,17 @@ def refs(**counts: int) -> list[str]:
         ("mme", "Yes!", "Yes", 1.0),
         ("mme", "Not really", "No", 1.0),
         ("mme", "n", "No", 0.0),
+        ("ai2d", "B", "B", 1.0),
+        ("ai2d", "B)", 1, 1.0),
+        ("ai2d", "B) sun", 1, 0.0),
+        ("ai2d", " B. sun", 1, 1.0),
+        ("ai2d", "The answer is B", 1, 0.0),
+        ("realworldqa", "Four", "4", 1.0),
+        ("realworldqa", "four.", "4", 0.0),
+        ("realworldqa", "4.", "4", 1.0),
+        ("ocrbench", 'The word is "Exit".', ["exit"], 1.0),
+        ("ocrbench", "concatenate", "cat", 1.0),
+        ("caption", "a dog", ["A dog."], 1.0),
     ],
 )
 def test_what_the_official_script_gives(
@@ -83,6 +94,11 @@ def test_what_the_official_script_gives(
         ("gqa", " Wooden!", "wooden", {"cleaning": "lmms-eval"}, 1.0),
         ("aokvqa_choice", "boat", 1, {"choices": ("kayak", "boat")}, 1.0),
         ("scienceqa", "D", 3, {"choices": ("x", "y", "z")}, 0.0),
+        ("ai2d", "sun", 1, {"choices": ("moon", "Sun"), "rule": "qwen-vl"}, 1.0),
+        ("ai2d", "Answer: B", 1, {"choices": ("x", "y"), "rule": "vlmevalkit"}, 1.0),
+        ("ocrbench", "$a+B$", "a + B", {"dataset_name": "HME100k"}, 1.0),
+        ("ocrbench", "$a+B$", "a + b", {"dataset_name": "HME100k"}, 0.0),
+        ("realworldqa", "Right", "B", {"question": "Which?\nA. Left\nB. Right"}, 1.0),
     ],
 )
 def test_variants_are_options_that_give_what_their_authors_print(
