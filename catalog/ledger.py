@@ -7,7 +7,7 @@ and time-travelled with the data. The cache of file hashes is only a cache: lost
 import hashlib
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,6 +39,8 @@ class LedgerEntry:
     """Pictures that could not be taken -> SHA-256, "" where missing."""
     reader_version: int
     ingest_version: int
+    containers: dict[str, str] = field(default_factory=dict)
+    """Files that the pictures were read out of -> SHA-256, "" where missing."""
 
     def attach(self, table: pa.Table) -> pa.Table:
         """Return the table with this entry in its metadata."""

@@ -3,8 +3,6 @@
 import errno
 import io
 import math
-import tarfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -12,13 +10,9 @@ import simplejpeg
 from PIL import Image
 
 from catalog.record import ImageRef, Record
+from pipeline.containers import read_member
+from pipeline.limits import MAX_BYTES, MAX_PIXELS, Refused
 
-MAX_BYTES = 256 * 1024**2
-"""Largest picture file taken, in bytes."""
-MAX_PIXELS = 250_000_000
-"""Largest picture taken, in pixels: InfographicVQA's tallest fit, decompression bombs do not."""
-MAX_RATIO = 200
-"""Largest ratio of unpacked to packed size of a zip member."""
 BOX_TOLERANCE = 1.0
 """How far a box may pass the picture's edge, in pixels: official boxes are rounded."""
 
@@ -34,17 +28,6 @@ _UNREADABLE = (
 
 # Our own limit stands before Pillow's, which would warn on pictures that official sets hold.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-
-
-class Refused(Exception):
-    """Something cannot be taken; `reason` is short and countable."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        self.reason, self.message = reason, message
-        super().__init__(message)
-
-    def __reduce__(self) -> tuple[type["Refused"], tuple[str, str]]:
-        return Refused, (self.reason, self.message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,21 +64,21 @@ def inside(root: Path, path: str) -> Path:
 
 
 def read_picture(root: Path, ref: ImageRef) -> bytes:
-    """Return the bytes of a picture file or of a member of a zip or tar.
+    """Return the bytes of a picture file, or of a picture inside a container.
 
     Raises:
         Refused: `unsafe_path`, `missing_file`, `symlink_loop`, `unreadable_file`, `too_large`,
-            `zip_bomb`.
+            `zip_bomb`, and what the container says.
     """
     path = inside(root, ref.path)
     try:
         if ref.member is not None:
-            return _member(path, ref.member)
+            return read_member(path, ref.member)
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise Refused("too_large", f"{ref.path} has {size:,} bytes, the limit is {MAX_BYTES:,}")
         return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, KeyError) as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise Refused("missing_file", f"{ref.path} is not there") from error
     except RuntimeError as error:
         raise Refused("symlink_loop", f"{ref.path} is a link to itself") from error
@@ -103,30 +86,6 @@ def read_picture(root: Path, ref: ImageRef) -> bytes:
         if error.errno == errno.ELOOP:
             raise Refused("symlink_loop", f"{ref.path} is a link to itself") from error
         raise Refused("unreadable_file", f"{ref.path}: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, tarfile.TarError) as error:
-        raise Refused("unreadable_file", f"{ref.path}: {error}") from error
-
-
-def _member(path: Path, member: str) -> bytes:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            info = archive.getinfo(member)
-            if info.file_size > MAX_BYTES or info.file_size > MAX_RATIO * max(
-                info.compress_size, 1024
-            ):
-                raise Refused(
-                    "zip_bomb",
-                    f"{path.name}:{member} unpacks {info.compress_size:,} to {info.file_size:,} bytes",
-                )
-            return archive.read(info)
-    with tarfile.open(path) as archive:
-        found = archive.getmember(member)
-        file = archive.extractfile(found)
-        if file is None:
-            raise Refused("missing_file", f"{path.name}:{member} is not a file")
-        if found.size > MAX_BYTES:
-            raise Refused("too_large", f"{path.name}:{member} has {found.size:,} bytes")
-        return file.read()
 
 
 def measure(data: bytes) -> Picture:
@@ -214,3 +173,6 @@ def check_record(record: Record, sizes: tuple[tuple[int, int], ...]) -> None:
                 "box_outside_picture",
                 f"region {region.label!r}: box {region.box} on a picture of {width} x {height}",
             )
+
+
+__all__ = ["Picture", "Refused", "check_record", "inside", "measure", "read_picture"]

@@ -46,6 +46,8 @@ class Chunk:
     count: int
     files: dict[str, str]
     """Official files the split was read from -> SHA-256."""
+    containers: dict[str, str]
+    """Files that its pictures are read out of -> SHA-256, "" where missing."""
     key: str
     staging: Path
 
@@ -72,6 +74,8 @@ class Built:
     bytes: int
     hashes: dict[str, str]
     """Picture file -> SHA-256, for the cache of file hashes; "" where it is missing."""
+    containers: dict[str, str]
+    """As in its chunk: what was built from other content is built again."""
 
 
 def splits_of(source: Source, job: Job) -> dict[str, tuple[Path, ...]]:
@@ -118,6 +122,7 @@ def cut(job: Job, catalog: Path, chunk_records: int = CHUNK_RECORDS) -> list[Chu
                     first=number * chunk_records,
                     count=len(part),
                     files=contents,
+                    containers=_containers(part, job.root, hashes),
                     key=_key(source, split, part),
                     staging=staging,
                 )
@@ -168,9 +173,7 @@ def build(chunk: Chunk, catalog: Path) -> Built:
         records.append(item)
         image_ids.append([image_id for image_id, _ in found])
         sizes.append(list(displayed))
-    fingerprint = hashlib.sha256(
-        orjson.dumps([chunk.key, image_ids, [asdict(refusal) for refusal in refusals]])
-    ).hexdigest()
+    fingerprint = _digest([chunk.key, image_ids, [asdict(refusal) for refusal in refusals]])
     entry = LedgerEntry(
         source=chunk.source,
         split=chunk.split,
@@ -182,9 +185,10 @@ def build(chunk: Chunk, catalog: Path) -> Built:
         count=chunk.count,
         pictures_refused={
             path: hashes.get(path, "")
-            for (path, _), outcome in pictures.items()
-            if isinstance(outcome, Refused)
+            for (path, member), outcome in pictures.items()
+            if isinstance(outcome, Refused) and member is None
         },
+        containers=chunk.containers,
     )
     samples = chunk.staging / f"{fingerprint}.parquet"
     table = sample_table(
@@ -193,7 +197,8 @@ def build(chunk: Chunk, catalog: Path) -> Built:
     write_part(samples, entry.attach(table), binary=None)
     images = None
     if new:
-        images = chunk.staging / f"{chunk.key}.images.parquet"
+        # Named by what it holds: the same records may come again with other pictures.
+        images = chunk.staging / f"{_digest(sorted(new))}.images.parquet"
         write_part(images, image_table(new), binary="data")
     refused = chunk.staging / f"{fingerprint}.refusals.parquet"
     write_part(refused, refusal_table(refusals), binary=None)
@@ -207,9 +212,14 @@ def build(chunk: Chunk, catalog: Path) -> Built:
         refused=len(refusals),
         bytes=read,
         hashes=hashes,
+        containers=chunk.containers,
     )
     _write(chunk.receipt, orjson.dumps(asdict(built), default=str))
     return built
+
+
+def _digest(values: object) -> str:
+    return hashlib.sha256(orjson.dumps(values)).hexdigest()
 
 
 def _picture(
@@ -222,7 +232,8 @@ def _picture(
             hashes[ref.path] = image_id
         return (image_id, measure(data)), data
     except Refused as reason:
-        hashes.setdefault(ref.path, "")
+        if ref.member is None:
+            hashes.setdefault(ref.path, "")
         return reason, b""
 
 
@@ -265,6 +276,19 @@ def _key(source: Source, split: str, items: list[Record | Refusal]) -> str:
     return digest.hexdigest()
 
 
+def _containers(items: list[Record | Refusal], root: Path, hashes: FileHashes) -> dict[str, str]:
+    records = (item for item in items if isinstance(item, Record))
+    paths = {ref.path for item in records for ref in item.images if ref.member is not None}
+    return {path: _hash(path, root, hashes) for path in sorted(paths)}
+
+
+def _hash(path: str, root: Path, hashes: FileHashes) -> str:
+    try:
+        return hashes.of_or_empty(inside(root, path))
+    except Refused:
+        return ""
+
+
 def _relative(file: Path, root: Path) -> str:
     return Path(os.path.relpath(file, root)).as_posix()
 
@@ -292,6 +316,8 @@ def _finished(chunk: Chunk) -> Built | None:
         }
     )
     paths = (built.samples, built.images, built.refusals)
+    if built.containers != chunk.containers:
+        return None
     if not all(path is None or path.exists() for path in paths):
         return None
     if any(_content(chunk.root, path) != known for path, known in built.hashes.items()):
@@ -365,12 +391,11 @@ def _changed_pictures(
             yield f"changed picture: {path}"
     for entry in entries.values():
         for path, known in entry.pictures_refused.items():
-            try:
-                now = hashes.of_or_empty(inside(job.root, path))
-            except Refused:
-                now = ""
-            if now != known:
+            if _hash(path, job.root, hashes) != known:
                 yield f"changed picture: {path}"
+        for path, known in entry.containers.items():
+            if _hash(path, job.root, hashes) != known:
+                yield f"changed container: {path}"
 
 
 def commit(job: Job, chunks: list[Chunk], built: list[Built], catalog: Path) -> bool:

@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from catalog import Catalog
 from catalog.errors import DataError, UserError
+from catalog.record import ImageRef, Message, Record
 from catalog.schema import record_of
 from pipeline.ingest import build, commit, cut, ingest, survey
 from pipeline.jobs import Job, jobs_of_file, jobs_of_pairs
@@ -88,6 +92,44 @@ def test_a_changed_picture_is_noticed_and_a_mended_one_taken(tmp_path: Path) -> 
     )
     ingest(job(root), folder)
     assert Catalog.open(folder).counts() == {"vqav2": {"train": (6, 0)}}
+
+
+def test_a_changed_container_is_noticed(tmp_path: Path) -> None:
+    root, folder = tmp_path / "llava", tmp_path / "catalog"
+    for number in range(2):
+        write_picture(tmp_path / f"{number}.png", number)
+    turns = [{"from": "human", "value": "<image>\nHi"}, {"from": "gpt", "value": "Ho"}]
+    root.mkdir()
+    source = find("llava")
+
+    def read(*_: object) -> Iterator[Record]:
+        yield Record(
+            source="llava",
+            split="chat",
+            native_id="1",
+            task="conversation",
+            images=(ImageRef(path="all.zip", member="a.png"),),
+            messages=(Message(role="user", content="<image>"),),
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        changed = replace(source, reader=read)
+        patch.setattr("pipeline.ingest.find", lambda name: changed)
+        (root / "chat.json").write_text(json.dumps([{"conversations": turns}]))
+        assert build_of(job(root, "llava"), folder) == (0, 1), "the zip is missing"
+        for number in range(2):
+            with zipfile.ZipFile(root / "all.zip", "w") as archive:
+                archive.write(tmp_path / f"{number}.png", "a.png")
+            assert survey(job(root, "llava"), folder).reasons == ("changed container: all.zip",)
+            assert build_of(job(root, "llava"), folder) == (1, 0)
+            assert survey(job(root, "llava"), folder).up_to_date
+        assert len(Catalog.open(folder).image_store()) == 2
+
+
+def build_of(job: Job, folder: Path) -> tuple[int, int]:
+    """Ingest; return how many records were taken and refused."""
+    built = ingest(job, folder)
+    return sum(part.records for part in built), sum(part.refused for part in built)
 
 
 def test_records_are_the_same_however_they_are_cut(tmp_path: Path) -> None:
