@@ -3,12 +3,19 @@
 from rapidfuzz import process
 
 from catalog.errors import UserError
+from pipeline.sources.ai2d import AI2D
 from pipeline.sources.alpaca import ALPACA
 from pipeline.sources.base import Source
+from pipeline.sources.chartqa import CHARTQA
 from pipeline.sources.chat import SHAREGPT, ULTRACHAT
 from pipeline.sources.docvqa import DOCVQA
+from pipeline.sources.dvqa import DVQA
+from pipeline.sources.infographicvqa import INFOGRAPHICVQA
 from pipeline.sources.llava import LLAVA
+from pipeline.sources.ocrvqa import OCRVQA
+from pipeline.sources.qa_pairs import FIGUREQA, PLOTQA
 from pipeline.sources.refer import REFCOCO, REFCOCO_PLUS, REFCOCOG
+from pipeline.sources.stvqa import STVQA
 from pipeline.sources.textvqa import TEXTVQA
 from pipeline.sources.vqav2 import VQAV2
 
@@ -16,6 +23,14 @@ SOURCES: tuple[Source, ...] = (
     VQAV2,
     TEXTVQA,
     DOCVQA,
+    INFOGRAPHICVQA,
+    OCRVQA,
+    STVQA,
+    CHARTQA,
+    AI2D,
+    DVQA,
+    FIGUREQA,
+    PLOTQA,
     REFCOCO,
     REFCOCO_PLUS,
     REFCOCOG,

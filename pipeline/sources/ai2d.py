@@ -1,0 +1,145 @@
+"""AI2D: multiple-choice questions on science diagrams, with the diagrams' annotations -> Record.
+
+Format: https://allenai.org/data/diagrams
+Where `abcLabel` is true, the question speaks of letters that evaluations draw over the text boxes:
+each region's `replacementText` at its box. The official pictures do not show them.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from catalog.record import ImageRef, Record, Region
+from pipeline.sources.base import Bad, Item, Source, need, read_json, refusal, relative, rest, safe
+from pipeline.sources.rows import as_text, asked, lettered, read_text, records
+from pipeline.sources.words import around, outline, word
+
+TEST_IDS = "ai2d_test_ids.csv"
+
+
+def splits(root: Path) -> dict[str, tuple[Path, ...]]:
+    """Return split -> (questions, annotations of each picture, ...); without test ids all is train."""
+    folder = _folder(root)
+    ids = next((file for file in (root / TEST_IDS, folder / TEST_IDS) if file.exists()), None)
+    test = set(re.findall(r"\d+", read_text(ids))) if ids else set()
+    found: dict[str, list[Path]] = {"train": [], "test": []}
+    for file in sorted((folder / "questions").glob("*.json"), key=_order):
+        annotation = folder / "annotations" / file.name
+        split = "test" if file.name.split(".")[0] in test else "train"
+        found[split] += [file, annotation] if annotation.exists() else [file]
+    return {split: tuple(files) for split, files in found.items() if files}
+
+
+def _folder(root: Path) -> Path:
+    return root / "ai2d" if (root / "ai2d").is_dir() else root
+
+
+def _order(file: Path) -> tuple[int, str]:
+    number = file.name.split(".")[0]
+    return int(number) if number.isdecimal() else 0, file.name
+
+
+def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
+    """Yield one record a question, picture by picture."""
+    categories = _categories(root)
+    for file in files:
+        if file.parent.name == "questions":
+            yield from _picture(root, split, file, categories)
+
+
+def _categories(root: Path) -> dict[str, Any]:
+    file = _folder(root) / "categories.json"
+    content = read_json(file) if file.exists() else None
+    return content if isinstance(content, dict) else {}
+
+
+def _picture(root: Path, split: str, file: Path, categories: dict[str, Any]) -> Iterator[Item]:
+    name = relative(file, root)
+    try:
+        content = read_json(file)
+        image = safe(need(content, "imageName", str))
+        questions = need(content, "questions", dict)
+        regions, annotation = _annotation(file.parent.parent / "annotations" / file.name)
+    except Bad as bad:
+        yield refusal("ai2d", split, name, file.stem, bad)
+        return
+    extra = rest(content, "questions") | {"category": categories.get(image)}
+    if annotation is not None:
+        extra["annotations"] = annotation
+    # Questions stand under their own text.
+    rows = [
+        {"question": text, **value} if isinstance(value, dict) else value
+        for text, value in questions.items()
+    ]
+    path = relative(file.parent.parent / "images" / image, root)
+    record = partial(_record, split, name, path, regions, extra)
+    yield from records("ai2d", split, name, rows, record, key="questionId")
+
+
+def _annotation(file: Path) -> tuple[tuple[Region, ...], dict[str, Any] | None]:
+    """Return the text boxes of a diagram, and everything else of its annotation."""
+    if not file.exists():
+        return (), None
+    annotation = read_json(file)
+    boxes = need(annotation, "text", dict) if "text" in annotation else {}
+    return tuple(_region(box) for box in boxes.values()), rest(annotation, "text")
+
+
+def _region(box: Any) -> Region:
+    corners = outline(need(box, "rectangle", list))
+    extra = rest(box, "value", "rectangle")
+    return word(as_text(box.get("value", "")), box=around(corners), extra=extra)
+
+
+def _record(
+    split: str,
+    file: str,
+    image: str,
+    regions: tuple[Region, ...],
+    extra: dict[str, Any],
+    position: int,
+    row: Any,
+) -> Record:
+    key, question = need(row, "questionId", str), need(row, "question", str)
+    # An option can be an empty object: it keeps its place.
+    choices = tuple(as_text(text) if text != {} else "" for text in need(row, "answerTexts", list))
+    right = need(row, "correctAnswer", int)
+    if not 0 <= right < len(choices):
+        raise Bad("bad_answer_index", f"'correctAnswer' is {right}, of {len(choices)} options")
+    letter = chr(ord("A") + right)
+    return Record(
+        source="ai2d",
+        split=split,
+        native_id=key,
+        task="vqa",
+        images=(ImageRef(path=image),),
+        messages=asked(lettered(question, choices), letter),
+        answers=(letter,),
+        choices=choices,
+        answer_index=right,
+        regions=regions,
+        license="CC BY-SA 4.0",
+        extra=rest(row, "question", "answerTexts", "correctAnswer") | extra,
+        file=file,
+    )
+
+
+AI2D = Source(
+    name="ai2d",
+    title="AI2D",
+    family="ocr",
+    files=(
+        "ai2d/questions/*.png.json",
+        "ai2d/annotations/*.png.json",
+        "ai2d/images/*.png",
+        "ai2d/categories.json",
+        "ai2d_test_ids.csv",
+    ),
+    splits=splits,
+    reader=read,
+    license="CC BY-SA 4.0",
+    homepage="https://allenai.org/data/diagrams",
+    official={"train": 12_413, "test": 3_088},
+)
