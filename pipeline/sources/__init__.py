@@ -16,6 +16,9 @@ from pipeline.sources.ocrvqa import OCRVQA
 from pipeline.sources.qa_pairs import FIGUREQA, PLOTQA
 from pipeline.sources.refer import REFCOCO, REFCOCO_PLUS, REFCOCOG
 from pipeline.sources.stvqa import STVQA
+from pipeline.sources.synthdog import SYNTHDOG
+from pipeline.sources.textocr import COCOTEXT, TEXTOCR
+from pipeline.sources.textocr_gpt4v import TEXTOCR_GPT4V
 from pipeline.sources.textvqa import TEXTVQA
 from pipeline.sources.vqav2 import VQAV2
 
@@ -31,6 +34,10 @@ SOURCES: tuple[Source, ...] = (
     DVQA,
     FIGUREQA,
     PLOTQA,
+    TEXTOCR,
+    COCOTEXT,
+    TEXTOCR_GPT4V,
+    SYNTHDOG,
     REFCOCO,
     REFCOCO_PLUS,
     REFCOCOG,
