@@ -1,6 +1,7 @@
 """One official item, lossless: Record, or Refusal where it cannot be read."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -12,6 +13,19 @@ Task = Literal["vqa", "ocr", "grounding", "caption", "conversation", "text"]
 
 IMAGE = "<image>"
 """Marks in a message where the record's next picture stands (only if the record has pictures)."""
+REGION_MARK = re.compile(r"<region:(\d{1,6}(?:,\d{1,6})*)>")
+"""Marks in a message where the boxes of regions stand, by their places in the record: `<region:0,2>`.
+
+Boxes are written there in a recipe's convention; a region without a box writes nothing.
+"""
+
+
+def region_mark(*places: int) -> str:
+    """
+    >>> region_mark(0, 2)
+    '<region:0,2>'
+    """
+    return f"<region:{','.join(map(str, places))}>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

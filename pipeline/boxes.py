@@ -1,92 +1,175 @@
 """Boxes as text, in the conventions that published models write and read.
 
-Sources: Shikra (arXiv:2306.15195), Qwen-VL (arXiv:2308.12966), InternVL (arXiv:2404.16821) and
-MiniGPT-v2 (arXiv:2310.09478).
+Sources: Pix2seq (arXiv:2109.10852), Shikra (arXiv:2306.15195), Kosmos-2 (arXiv:2306.14824), Qwen-VL
+(arXiv:2308.12966), Qwen2-VL (arXiv:2409.12191), Qwen2.5-VL (arXiv:2502.13923), InternVL
+(arXiv:2404.16821), All-Seeing V2 (arXiv:2402.19474), MiniGPT-v2 (arXiv:2310.09478), CogVLM
+(arXiv:2311.03079), Ferret (arXiv:2310.07704), PaliGemma (arXiv:2407.07726), SVIT
+(arXiv:2307.04087), LLaVA-1.5 (arXiv:2310.03744). Where a paper leaves the rounding open, the rule
+is the one that its published reader inverts best: Qwen-VL divides by 999, MiniGPT-v2 by 100.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 
-Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in pixels of the displayed picture."""
+from pipeline.boxtext import BoxFormat, Found, numbers, tokens
+from pipeline.grids import Box, Cells, Fractions, Resized
 
+__all__ = ["BOXES", "Box", "BoxFormat", "Found"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoxFormat:
-    """One convention: a coordinate is a fraction of the picture's side, rounded to 1 / bins."""
+_LIST = numbers()
+_REF = "<ref>{phrase}</ref>{boxes}"
 
-    name: str
-    bins: int
-    template: str
-    """Four places for the coordinates x0, y0, x1, y1."""
-    pattern: re.Pattern[str]
-    """Finds one box; its four groups are the coordinates."""
-    decimals: int | None = None
-    """Coordinates are written as fractions with so many decimals; None: as whole bins."""
-
-    def write(self, box: Sequence[float], width: int, height: int) -> str:
-        """Return the text of a box in pixels, clipped to the picture.
-
-        >>> BOXES["shikra"].write((10, 25, 50, 75), 100, 100)
-        '[0.100,0.250,0.500,0.750]'
-        """
-        sides = (width, height, width, height)
-        fractions = [min(max(v / side, 0.0), 1.0) for v, side in zip(box, sides, strict=True)]
-        steps = [round(fraction * self.bins) for fraction in fractions]
-        if self.decimals is None:
-            return self.template.format(*steps)
-        return self.template.format(*(f"{step / self.bins:.{self.decimals}f}" for step in steps))
-
-    def read(self, text: str, width: int, height: int) -> list[Box]:
-        """Return the boxes in a text, in its order, in pixels, corners in order.
-
-        >>> BOXES["minigpt-v2"].read("2 cats, one at {<10><25><50><75>}", 200, 100)
-        [(20.0, 25.0, 100.0, 75.0)]
-        """
-        unit = self.bins if self.decimals is None else 1
-        boxes = []
-        for match in self.pattern.finditer(text):
-            x0, y0, x1, y1 = (float(value) / unit for value in match.groups())
-            left, right = sorted((x0 * width, x1 * width))
-            top, bottom = sorted((y0 * height, y1 * height))
-            boxes.append((left, top, right, bottom))
-        return boxes
-
-
-def _pattern(number: str, before: str, between: str, after: str) -> re.Pattern[str]:
-    return re.compile(rf"{before}\s*" + rf"\s*{between}\s*".join([number] * 4) + rf"\s*{after}")
-
-
-_FRACTION, _WHOLE = r"(\d*\.?\d+)", r"(\d{1,4})"
+_THOUSANDTHS = Fractions(bins=1000)
 BOXES: dict[str, BoxFormat] = {
     box.name: box
     for box in (
         BoxFormat(
+            name="pix2seq",
+            grid=Fractions(bins=999, y_first=True, shift=1000),
+            box="{} {} {} {}",
+            around=("", " ", ""),
+            pattern=re.compile(r"\b" + r"\s+".join([r"(1\d{3})"] * 4) + r"\b"),
+            phrase="{boxes} {phrase}",
+        ),
+        BoxFormat(
             name="shikra",
-            bins=1000,
-            template="[{},{},{},{}]",
-            pattern=_pattern(_FRACTION, r"\[", ",", r"\]"),
+            grid=_THOUSANDTHS,
+            box="{},{},{},{}",
+            around=("[", ";", "]"),
+            pattern=numbers(r"[\[(;]", r"[\]);]"),
+            phrase="{phrase}{boxes}",
             decimals=3,
         ),
         BoxFormat(
+            name="shikra-square",
+            grid=Fractions(bins=1000, square=True),
+            box="{},{},{},{}",
+            around=("[", ";", "]"),
+            pattern=numbers(r"[\[(;]", r"[\]);]"),
+            phrase="{phrase}{boxes}",
+            decimals=3,
+        ),
+        BoxFormat(
+            name="shikra-tokens",
+            grid=_THOUSANDTHS,
+            box="<bin_{}> <bin_{}> <bin_{}> <bin_{}>",
+            around=("<b_st>", "<b_sep>", "<b_ed>"),
+            pattern=tokens(r"<bin_(\d{1,4})>"),
+        ),
+        BoxFormat(
+            name="kosmos-2",
+            grid=Cells(bins=32),
+            box="<patch_index_{:0>4}><patch_index_{:0>4}>",
+            around=("<object>", "</delimiter_of_multi_objects/>", "</object>"),
+            pattern=tokens(r"<patch_index_(\d{4})>", 2),
+            phrase="<phrase>{phrase}</phrase>{boxes}",
+        ),
+        BoxFormat(
             name="qwen-vl",
-            bins=999,
-            template="<box>({},{}),({},{})</box>",
-            # The brackets between the points are optional here: only the first and last are asked for.
-            pattern=_pattern(_WHOLE, r"\(", r"\)?,\s*\(?", r"\)"),
+            grid=Fractions(bins=999),
+            box="({},{}),({},{})",
+            around=("<box>", "</box><box>", "</box>"),
+            pattern=_LIST,
+            phrase=_REF,
+        ),
+        BoxFormat(
+            name="qwen2-vl",
+            grid=_THOUSANDTHS,
+            box="({},{}),({},{})",
+            around=("<|box_start|>", "<|box_end|><|box_start|>", "<|box_end|>"),
+            pattern=_LIST,
+            phrase="<|object_ref_start|>{phrase}<|object_ref_end|>{boxes}",
+        ),
+        BoxFormat(
+            name="qwen2.5-vl",
+            grid=Resized(),
+            box="[{}, {}, {}, {}]",
+            around=('{"bbox_2d": ', '}, {"bbox_2d": ', "}"),
+            pattern=_LIST,
+            phrase='{{"bbox_2d": {box}, "label": {quoted}}}',
+            each=", ",
+        ),
+        BoxFormat(
+            name="qwen3-vl",
+            grid=_THOUSANDTHS,
+            box="[{}, {}, {}, {}]",
+            around=('{"bbox_2d": ', '}, {"bbox_2d": ', "}"),
+            pattern=_LIST,
+            phrase='{{"bbox_2d": {box}, "label": {quoted}}}',
+            each=", ",
         ),
         BoxFormat(
             name="internvl",
-            bins=1000,
-            template="<box>[[{}, {}, {}, {}]]</box>",
-            pattern=_pattern(_WHOLE, r"\[", ",", r"\]"),
+            grid=_THOUSANDTHS,
+            box="[{}, {}, {}, {}]",
+            around=("<box>[", ", ", "]</box>"),
+            pattern=_LIST,
+            phrase=_REF,
+        ),
+        BoxFormat(
+            name="as-v2",
+            grid=Fractions(bins=999, floor=True),
+            box="[{}, {}, {}, {}]",
+            around=("<box>[", ", ", "]</box>"),
+            pattern=_LIST,
+            phrase=_REF,
+        ),
+        BoxFormat(
+            name="as-v2-square",
+            grid=Fractions(bins=999, floor=True, square=True),
+            box="[{}, {}, {}, {}]",
+            around=("<box>[", ", ", "]</box>"),
+            pattern=_LIST,
+            phrase=_REF,
         ),
         BoxFormat(
             name="minigpt-v2",
-            bins=100,
-            template="{{<{}><{}><{}><{}>}}",
-            pattern=_pattern(_WHOLE, r"\{<", "><", r">\}"),
+            grid=Fractions(bins=100),
+            box="{{<{}><{}><{}><{}>}}",
+            around=("", "<delim>", ""),
+            pattern=tokens(r"<(\d{1,4})>"),
+            phrase="<p>{phrase}</p> {boxes}",
+        ),
+        BoxFormat(
+            name="cogvlm",
+            grid=Fractions(bins=1000, top=999),
+            box="{:0>3},{:0>3},{:0>3},{:0>3}",
+            around=("[[", ";", "]]"),
+            pattern=numbers(r"[\[(;]", r"[\]);]"),
+        ),
+        BoxFormat(
+            name="ferret",
+            grid=_THOUSANDTHS,
+            box="[{}, {}, {}, {}]",
+            around=("", " ", ""),
+            pattern=_LIST,
+        ),
+        BoxFormat(
+            name="paligemma",
+            grid=Fractions(bins=1023, y_first=True),
+            box="<loc{:0>4}><loc{:0>4}><loc{:0>4}><loc{:0>4}>",
+            around=("", " ; ", ""),
+            pattern=tokens(r"<loc(\d{4})>"),
+            phrase="{box} {phrase}",
+            each=" ; ",
+        ),
+        BoxFormat(
+            name="svit",
+            grid=_THOUSANDTHS,
+            box="[{}, {}, {}, {}]",
+            around=("", " ", ""),
+            pattern=_LIST,
+            phrase="<st>{phrase}<ed> {boxes}",
+            decimals=3,
+            zeros=False,
+        ),
+        BoxFormat(
+            name="llava",
+            grid=Fractions(bins=100, square=True),
+            box="[{}, {}, {}, {}]",
+            around=("", " ", ""),
+            pattern=_LIST,
+            decimals=2,
+            zeros=False,
         ),
     )
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from catalog.errors import UserError
-from catalog.record import IMAGE
+from catalog.record import IMAGE, REGION_MARK
 from pipeline.boxes import BOXES, Box, BoxFormat
 
 MARK = "\ufdd0"
@@ -49,7 +49,9 @@ class Rendered:
 def conversation(row: Mapping[str, Any], boxes: BoxFormat, system: str | None = None) -> list[Turn]:
     """Return the turns of a samples row; only assistant turns can carry loss.
 
-    A grounding record has an expression and a region: it becomes a question and the region's box.
+    Where a message marks regions, their boxes are written in the convention, with the phrase that
+    stands before the mark if it is the regions' own. A grounding record that only has an
+    expression and a region becomes a question and the region's box.
     The first `<image>` marks, as many as the row has pictures, become `MARK`; further ones are
     ordinary text, and pictures without a mark stand in front of the first user turn.
     """
@@ -61,8 +63,10 @@ def conversation(row: Mapping[str, Any], boxes: BoxFormat, system: str | None = 
         )
         for message in row["messages"]
     ]
-    if row["task"] == "grounding":
+    if row["task"] == "grounding" and not any(turn.role == "assistant" for turn in turns):
         turns = _grounding(turns, row, boxes)
+    elif row["regions"]:
+        turns = [replace(turn, content=_with_boxes(turn.content, row, boxes)) for turn in turns]
     if system is not None and not (turns and turns[0].role == "system"):
         turns.insert(0, Turn(role="system", content=system, loss=False))
     return _mark(turns, row["n_images"])
@@ -81,6 +85,30 @@ def _grounding(turns: Sequence[Turn], row: Mapping[str, Any], boxes: BoxFormat) 
     if written and asked and asked[-1].role == "user":
         asked.append(Turn(role="assistant", content=" ".join(written), loss=True))
     return asked
+
+
+def _with_boxes(content: str, row: Mapping[str, Any], boxes: BoxFormat) -> str:
+    """Write the boxes of the regions a message marks; places without a region are ordinary text."""
+    regions, written, done = row["regions"], [], 0
+    for match in REGION_MARK.finditer(content):
+        places = [int(place) for place in match[1].split(",")]
+        if max(places) >= len(regions):
+            continue
+        marked = [regions[place] for place in places]
+        image = marked[0]["image"]
+        drawn = [region["box"] for region in marked if region["box"] is not None]
+        size = (row["widths"][image], row["heights"][image]) if image < row["n_images"] else (1, 1)
+        start, end = marked[0].get("span") or (match.start(), match.start())
+        if (
+            done <= start < end
+            and content[end : match.start()].strip() == ""
+            and end <= match.start()
+        ):
+            written += [content[done:start], boxes.say(content[start:end], drawn, *size)]
+        else:
+            written += [content[done : match.start()], boxes.write_all(drawn, *size)]
+        done = match.end()
+    return "".join([*written, content[done:]])
 
 
 def _question(content: str) -> str:

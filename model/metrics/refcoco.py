@@ -10,9 +10,8 @@ from typing import Any
 
 from catalog.errors import UserError
 from model.metrics.base import Item, Metric, means, parts
+from pipeline.boxes import BOXES, Box
 
-Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in pixels."""
 _QWEN = re.compile(r"\((.*?)\),\((.*?)\)")
 _INTERNVL = re.compile(r"\[*\[(.*?),(.*?),(.*?),(.*?)\]\]*")
 _PLAIN = r"(-?\d+(?:\.\d+)?)"
@@ -66,6 +65,14 @@ def _guessed(text: str, width: float, height: float) -> Box | None:
     return xs[0], ys[0], xs[1], ys[1]
 
 
+def _first(text: str, width: float, height: float, box_format: str) -> Box | None:
+    """Read a convention without a published script as this project writes it."""
+    if box_format not in BOXES:
+        known = [*RELATIVE, *(name for name in BOXES if name not in RELATIVE), "vlmevalkit"]
+        raise UserError(f"no box format {box_format!r}", fix=f"one of {', '.join(known)}")
+    return next(iter(BOXES[box_format].read(text, round(width), round(height))), None)
+
+
 def read_box(text: str, width: float, height: float, box_format: str = "shikra") -> Box | None:
     """Return the first box of an answer in pixels, None where there is none to read.
 
@@ -75,9 +82,7 @@ def read_box(text: str, width: float, height: float, box_format: str = "shikra")
     if box_format == "vlmevalkit":
         return _guessed(text, width, height)
     if box_format not in RELATIVE:
-        raise UserError(
-            f"no box format {box_format!r}", fix=f"one of {', '.join(RELATIVE)}, vlmevalkit"
-        )
+        return _first(text, width, height, box_format)
     try:
         values = RELATIVE[box_format](text)
     except ValueError:
@@ -151,7 +156,7 @@ REFCOCO = Metric(
     extras={
         "width": "picture width in pixels, where the prediction is text",
         "height": "picture height in pixels, where the prediction is text",
-        "box_format": f"how the text writes boxes: {', '.join(RELATIVE)} or vlmevalkit",
+        "box_format": f"how the text writes boxes: lmms-eval, vlmevalkit or {', '.join(BOXES)}",
     },
     options={"strictly_above": "as Shikra: IoU > 0.5"},
 )

@@ -15,9 +15,9 @@ SIDE = 1000
 
 @st.composite
 def boxes(draw: st.DrawFn) -> tuple[float, float, float, float]:
-    """Boxes of whole pixels, at least a tenth of the picture wide and high."""
-    x, y = draw(st.integers(0, SIDE - 100)), draw(st.integers(0, SIDE - 100))
-    right, bottom = draw(st.integers(x + 100, SIDE)), draw(st.integers(y + 100, SIDE))
+    """Boxes of whole pixels, at least a fifth of the picture wide and high."""
+    x, y = draw(st.integers(0, SIDE - 200)), draw(st.integers(0, SIDE - 200))
+    right, bottom = draw(st.integers(x + 200, SIDE)), draw(st.integers(y + 200, SIDE))
     return float(x), float(y), float(right), float(bottom)
 
 

@@ -50,7 +50,7 @@ def test_a_family_stands_for_its_sources(recipe: Recipe, road: Path) -> None:
         ({"sources": [*WEIGHTS, {"family": "ocr"}]}, "family:ocr has no weight"),
         ({"sources": [*WEIGHTS, WEIGHTS[0]]}, "vqav2 listed twice"),
         ({"sources": [{"source": "vqav2", "family": "vqa"}]}, "either `source` or `family`"),
-        ({"encoder": {"tokenizer": "tok", "boxes": "kosmos"}}, "one of shikra"),
+        ({"encoder": {"tokenizer": "tok", "boxes": "kosmos"}}, "one of pix2seq"),
         ({"packing": {"tokens": 256, "overlong": "split"}}, "'drop' or 'truncate'"),
     ],
 )

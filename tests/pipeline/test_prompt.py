@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,35 +10,6 @@ from hypothesis import strategies as st
 from catalog.errors import UserError
 from pipeline.encode import Encoder, EncoderConfig
 from pipeline.prompt import BOXES, MARK, Turn, conversation, render
-
-
-@given(
-    st.sampled_from(sorted(BOXES)),
-    st.integers(16, 4000),
-    st.integers(16, 4000),
-    st.lists(st.floats(0, 1), min_size=4, max_size=4),
-)
-def test_a_box_comes_back_within_half_a_bin(
-    name: str, width: int, height: int, at: list[float]
-) -> None:
-    x0, x1 = sorted((at[0] * width, at[1] * width))
-    y0, y1 = sorted((at[2] * height, at[3] * height))
-    text = BOXES[name].write((x0, y0, x1, y1), width, height)
-    [found] = BOXES[name].read(f"2 of 3 are there: {text}, so 1 is not.", width, height)
-    half = 0.5 / BOXES[name].bins + 1e-9
-    assert np.all(
-        np.abs(np.subtract((x0, y0, x1, y1), found)) <= half * np.tile((width, height), 2)
-    )
-
-
-@pytest.mark.parametrize("name", sorted(BOXES))
-def test_text_without_a_box_gives_none_and_boxes_outside_are_clipped(name: str) -> None:
-    box = BOXES[name]
-    assert box.read("1, 2, 3 and 4 dogs at 10:30 on 2024-01-02", 100, 100) == []
-    [clipped] = box.read(box.write((-5, -0.5, 101, 50), 100, 50), 100, 50)
-    assert list(clipped) == [0, 0, 100, 50]
-    both = box.write((1, 2, 3, 4), 10, 10) + " " + box.write((5, 5, 9, 9), 10, 10)
-    assert len(box.read(both, 10, 10)) == 2
 
 
 def row(*contents: str, pictures: int = 0, task: str = "vqa", **more: Any) -> dict[str, Any]:
@@ -71,6 +41,38 @@ def test_a_referring_expression_becomes_a_question_and_its_box_the_answer() -> N
     question, answer = conversation(asked, BOXES["shikra"], None)
     assert question.content == f"{MARK}\nWhere is left boy? Answer with a box."
     assert answer == Turn(role="assistant", content="[0.100,0.250,0.500,0.750]", loss=True)
+
+
+def test_marked_regions_are_written_with_the_phrase_they_belong_to() -> None:
+    regions = [
+        {"box": [20.0, 25.0, 100.0, 75.0], "image": 0, "span": [0, 5]},
+        {"box": [0.0, 0.0, 200.0, 100.0], "image": 0, "span": None},
+        {"box": None, "image": 0, "span": None},
+    ]
+    asked = row(
+        "<image>\nWhat is in <region:1>?",
+        "A dog <region:0> in a yard <region:0,1>, <region:2><region:7>.",
+        pictures=1,
+        task="caption",
+        regions=regions,
+    )
+    question, answer = conversation(asked, BOXES["internvl"])
+    assert question.content == f"{MARK}\nWhat is in <box>[[0, 0, 1000, 1000]]</box>?"
+    dog, both = "[100, 250, 500, 750]", "[100, 250, 500, 750], [0, 0, 1000, 1000]"
+    assert answer.content == (
+        f"<ref>A dog</ref><box>[{dog}]</box> in a yard <box>[{both}]</box>, <region:7>."
+    )
+    assert (
+        conversation(row("<region:0>", "<region:0>"), BOXES["internvl"])[0].content == "<region:0>"
+    )
+
+
+def test_a_grounding_record_with_its_own_answer_is_left_as_it_is() -> None:
+    regions = [{"box": [20.0, 25.0, 100.0, 75.0], "image": 0, "span": None}]
+    asked = row("Find all cats.", "cat: <region:0>", pictures=1, task="grounding", regions=regions)
+    question, answer = conversation(asked, BOXES["shikra"])
+    assert question.content == f"{MARK}\nFind all cats."
+    assert answer.content == "cat: [0.100,0.250,0.500,0.750]"
 
 
 def test_a_system_prompt_is_added_unless_the_record_has_its_own() -> None:

@@ -1,0 +1,190 @@
+"""Boxes as text: published examples are spelt right, boxes come back, text is read leniently."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.boxes import BOXES
+
+NAMES = sorted(BOXES)
+CASE = ((64, 120, 320, 360), 640, 480)
+"""A box in a picture of 640 x 480: fractions 0.1, 0.25, 0.5, 0.75."""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pix2seq", "1250 1100 1749 1500"),
+        ("shikra", "[0.100,0.250,0.500,0.750]"),
+        ("shikra-square", "[0.100,0.312,0.500,0.688]"),
+        ("shikra-tokens", "<b_st><bin_100> <bin_250> <bin_500> <bin_750><b_ed>"),
+        ("kosmos-2", "<object><patch_index_0259><patch_index_0784></object>"),
+        ("qwen-vl", "<box>(100,250),(500,749)</box>"),
+        ("qwen2-vl", "<|box_start|>(100,250),(500,750)<|box_end|>"),
+        ("qwen2.5-vl", '{"bbox_2d": [64, 119, 322, 357]}'),
+        ("qwen3-vl", '{"bbox_2d": [100, 250, 500, 750]}'),
+        ("internvl", "<box>[[100, 250, 500, 750]]</box>"),
+        ("as-v2", "<box>[[99, 249, 499, 749]]</box>"),
+        ("as-v2-square", "<box>[[99, 312, 499, 686]]</box>"),
+        ("minigpt-v2", "{<10><25><50><75>}"),
+        ("cogvlm", "[[100,250,500,750]]"),
+        ("ferret", "[100, 250, 500, 750]"),
+        ("paligemma", "<loc0256><loc0102><loc0767><loc0512>"),
+        ("svit", "[0.1, 0.25, 0.5, 0.75]"),
+        ("llava", "[0.1, 0.31, 0.5, 0.69]"),
+    ],
+)
+def test_each_convention_spells_the_reference_case(name: str, text: str) -> None:
+    assert BOXES[name].write(*CASE) == text
+
+
+def test_every_convention_has_a_reference_case() -> None:
+    parameters = test_each_convention_spells_the_reference_case.pytestmark[0].args[1]
+    assert {name for name, _ in parameters} == set(BOXES)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("shikra", "the mug[0.100,0.250,0.500,0.750]"),
+        (
+            "kosmos-2",
+            "<phrase>the mug</phrase><object><patch_index_0259><patch_index_0784></object>",
+        ),
+        ("qwen-vl", "<ref>the mug</ref><box>(100,250),(500,749)</box>"),
+        ("qwen2.5-vl", '{"bbox_2d": [64, 119, 322, 357], "label": "the mug"}'),
+        ("internvl", "<ref>the mug</ref><box>[[100, 250, 500, 750]]</box>"),
+        ("minigpt-v2", "<p>the mug</p> {<10><25><50><75>}"),
+        ("ferret", "the mug [100, 250, 500, 750]"),
+        ("paligemma", "<loc0256><loc0102><loc0767><loc0512> the mug"),
+        ("svit", "<st>the mug<ed> [0.1, 0.25, 0.5, 0.75]"),
+    ],
+)
+def test_a_phrase_stands_with_its_box_as_published(name: str, text: str) -> None:
+    box, width, height = CASE
+    assert BOXES[name].say("the mug", [box], width, height) == text
+    assert BOXES[name].say("the mug", [], width, height) == "the mug"
+
+
+sides = st.integers(16, 4000)
+fractions = st.lists(st.floats(0, 1), min_size=4, max_size=4)
+
+
+def in_pixels(at: list[float], width: int, height: int) -> tuple[float, float, float, float]:
+    x0, x1 = sorted((at[0] * width, at[1] * width))
+    y0, y1 = sorted((at[2] * height, at[3] * height))
+    return x0, y0, x1, y1
+
+
+@given(st.sampled_from(NAMES), sides, sides, fractions)
+def test_a_box_comes_back_within_its_bound(
+    name: str, width: int, height: int, at: list[float]
+) -> None:
+    box = in_pixels(at, width, height)
+    text = BOXES[name].write(box, width, height)
+    [found] = BOXES[name].read(f"2 of 3 are there: {text}, so 1 is not.", width, height)
+    bound = np.tile(BOXES[name].grid.error(width, height), 2) + 1e-6
+    assert np.all(np.abs(np.subtract(box, found)) <= bound)
+
+
+ONE_BIN = {"as-v2", "as-v2-square", "cogvlm", "kosmos-2", "qwen2.5-vl"}
+"""Their published rules round down, read whole cells, or have no number for the far edge."""
+
+
+@given(st.sampled_from(NAMES), sides, sides)
+def test_the_bound_is_half_a_bin_or_one_where_the_published_rule_loses_more(
+    name: str, width: int, height: int
+) -> None:
+    grid = BOXES[name].grid
+    across, down = grid.error(width, height)
+    most = 1.0 if name in ONE_BIN else 0.5
+    long = max(width, height) if getattr(grid, "square", False) else None
+    assert across <= most * (long or width) / grid.bins + 1e-9
+    assert down <= most * (long or height) / grid.bins + 1e-9
+
+
+@given(st.sampled_from(NAMES), sides, sides, st.lists(fractions, min_size=1, max_size=5))
+def test_several_boxes_come_back_in_order(
+    name: str, width: int, height: int, many: list[list[float]]
+) -> None:
+    boxes = [in_pixels(at, width, height) for at in many]
+    one_by_one = [
+        BOXES[name].read(BOXES[name].write(b, width, height), width, height) for b in boxes
+    ]
+    text = f"Here: {BOXES[name].say('a dog', boxes, width, height)}."
+    assert BOXES[name].read(text, width, height) == [box for [box] in one_by_one]
+
+
+@given(st.sampled_from(NAMES), st.text())
+def test_no_text_breaks_a_reader(name: str, text: str) -> None:
+    for x0, y0, x1, y1 in BOXES[name].read(text, 640, 480):
+        assert 0 <= x0 <= x1 <= 640
+        assert 0 <= y0 <= y1 <= 480
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_text_without_a_box_gives_none_and_boxes_outside_are_clipped(name: str) -> None:
+    box = BOXES[name]
+    assert box.read("1, 2, 3 and 4 dogs at 10:30 on 2024-01-02", 100, 100) == []
+    assert box.write_all([], 100, 100) == ""
+    [clipped] = box.read(box.write((-5, -0.5, 101, 50), 100, 50), 100, 50)
+    inside = box.read(box.write((0, 0, 100, 50), 100, 50), 100, 50)
+    assert [clipped] == inside
+
+
+MUG = (0.1, 0.25, 0.5, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("shikra", "[ 0.1, 0.25 ,0.5,0.75 ]"),
+        ("shikra", "the mug at [.1,.25,.5,.75"),
+        ("shikra", "0.1,0.25,0.5,0.75]"),
+        ("shikra", "［0.1，0.25，0.5，0.75］"),
+        ("shikra", "[0.5,0.75,0.1,0.25]"),
+        ("shikra-tokens", "<bin_100><bin_250><bin_500><bin_750>"),
+        ("kosmos-2", "<patch_index_0259> <patch_index_0784>"),
+        ("qwen2-vl", "(100, 250), (500, 750)"),
+        ("qwen2-vl", "[[100, 250, 500, 750]]"),
+        ("qwen2-vl", "（100，250），（500，750）"),
+        ("internvl", "[100,250,500,750]"),
+        ("internvl", "<box>[[100, 250, 500, 750"),
+        ("internvl", "<box>(100,250),(500,750)</box>"),
+        ("internvl", "[[0.1, 0.25, 0.5, 0.75]]"),
+        ("qwen3-vl", '```json\n[{"bbox_2d":[100,250,500,750],"label":"mug"}]```'),
+        ("minigpt-v2", "<10> <25> <50> <75>"),
+        ("cogvlm", "[[ 100,250,500,750"),
+        ("paligemma", "<loc0256> <loc0102> <loc0767> <loc0512> mug"),
+    ],
+)
+def test_sloppy_text_is_read(name: str, text: str) -> None:
+    [found] = BOXES[name].read(text, 1000, 1000)
+    loose = 17 if name == "kosmos-2" else 1
+    assert found == pytest.approx([fraction * 1000 for fraction in MUG], abs=loose)
+
+
+def test_what_was_mended_is_said() -> None:
+    [found] = BOXES["internvl"].find("it is [[500, 750, 100, 1200]] there", 100, 100)
+    assert (found.swapped, found.clipped) == (True, True)
+    assert found.box == (10, 75, 50, 100)
+    [clean] = BOXES["internvl"].find("[[100, 250, 500, 750]]", 100, 100)
+    assert (clean.swapped, clean.clipped) == (False, False)
+
+
+@pytest.mark.parametrize(
+    "text", ["[1, 2, 3]", "[1, 2, 3, 4, 5]", "(1, 2)", "[0.1, 0.2, 0.3]", "[]"]
+)
+def test_lists_of_other_lengths_are_no_boxes(text: str) -> None:
+    assert BOXES["internvl"].read(text, 100, 100) == []
+
+
+@given(st.sampled_from(NAMES), sides, sides, st.floats(0, 1), st.floats(0, 1))
+def test_a_box_without_area_comes_back(
+    name: str, width: int, height: int, x: float, y: float
+) -> None:
+    box = (x * width, y * height, x * width, y * height)
+    [found] = BOXES[name].read(BOXES[name].write(box, width, height), width, height)
+    bound = np.tile(BOXES[name].grid.error(width, height), 2) + 1e-6
+    assert np.all(np.abs(np.subtract(box, found)) <= bound)
