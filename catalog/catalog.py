@@ -135,7 +135,7 @@ class Catalog:
 
     @cached_property
     def _images(self) -> ImageStore:
-        return ImageStore(self.files("images"))
+        return ImageStore(self.files("images"), self.path / ".cache")
 
     def image_store(self) -> ImageStore:
         """Return the store of all pictures."""

@@ -1,66 +1,89 @@
 """The picture store: SHA-256 of the bytes -> the bytes, each distinct picture stored once."""
 
 import hashlib
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pyarrow import ArrowException
 
-from catalog.errors import UserError
+from catalog.errors import CuveeError, UserError
+from catalog.index import DIGEST, PictureIndex
 from catalog.parts import Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damaged:
-    """A stored picture whose bytes no longer match its id."""
+    """A stored picture whose bytes no longer match its id, or a file that cannot be read at all."""
 
     image_id: str
+    """Empty where the whole file is damaged."""
     file: Path
     row: int
+    """-1 where the whole file is damaged."""
 
 
 class ImageStore:
-    """Random access to the pictures in these parts.
+    """Random access to the pictures in these parts, without copying their bytes.
 
-    Ids are found by their first 64 bits in a sorted array: 16 bytes of memory a picture.
+    `get` looks one picture up; who reads many asks for their `places` once and reads `at` them.
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], cache: Path | None = None) -> None:
         self._files = list(files)
-        self._parts: list[Part | None] = [None] * len(self._files)
-        self._ids: list[pl.Series] = [
-            pl.read_parquet(file, columns=["image_id"])["image_id"] for file in self._files
-        ]
-        keys = [_prefixes(ids) for ids in self._ids]
-        counts = [len(ids) for ids in self._ids]
-        prefixes = np.concatenate([np.zeros(0, np.uint64), *keys])
-        order = np.argsort(prefixes, kind="stable")
-        self._prefixes: NDArray[np.uint64] = prefixes[order]
-        self._part: NDArray[np.int32] = np.repeat(np.arange(len(counts), dtype=np.int32), counts)[
-            order
-        ]
-        rows = [np.arange(count, dtype=np.int32) for count in counts]
-        self._row: NDArray[np.int32] = np.concatenate([np.zeros(0, np.int32), *rows])[order]
+        try:
+            self._index = PictureIndex.of(self._files, cache)
+        except (OSError, ValueError, ArrowException, pl.exceptions.PolarsError) as error:
+            raise CuveeError(
+                f"a file of pictures cannot be read: {error}\n"
+                "Fix: run `cuvee verify`, then `cuvee ingest` again"
+            ) from error
+        index = self._index
+        self._views: list[memoryview | None] = [None] * len(self._files)
+        # Plain buffers: a number from a memoryview costs a third of one from a NumPy array.
+        self._digests = _buffer(index.digests.reshape(-1))
+        self._fan, self._shift = _buffer(index.fan), 32 - index.bits
+        self._part, self._offset, self._size = map(_buffer, (index.part, index.offset, index.size))
 
     def __len__(self) -> int:
-        return len(self._prefixes)
+        return len(self._index)
 
     def __contains__(self, image_id: str) -> bool:
-        return self.find(image_id) is not None
+        return self.place(image_id) is not None
 
-    def find(self, image_id: str) -> tuple[int, int] | None:
-        """Return (part, row) of a picture, or None."""
-        key = np.uint64(int(image_id[:16], 16))
-        place = int(np.searchsorted(self._prefixes, key))
-        while place < len(self._prefixes) and self._prefixes[place] == key:
-            part, row = int(self._part[place]), int(self._row[place])
-            if self._ids[part][row] == image_id:
-                return part, row
+    def place(self, image_id: str) -> int | None:
+        """Return where a picture stands in this store, or None."""
+        digest, digests, fan = bytes.fromhex(image_id), self._digests, self._fan
+        beginning = int(image_id[:8], 16) >> self._shift
+        place, end = fan[beginning], fan[beginning + 1]
+        while place < end:
+            if digests[place * DIGEST : place * DIGEST + DIGEST].tobytes() == digest:
+                return place
             place += 1
         return None
+
+    def places(self, ids: pl.Series | Sequence[str]) -> NDArray[np.int64]:
+        """Return where pictures stand in this store, -1 for each that it does not have."""
+        return self._index.places(ids)
+
+    def at(self, place: int) -> memoryview:
+        """Return the bytes of the picture at a place, without copying them."""
+        part, start = self._part[place], self._offset[place]
+        view = self._views[part]
+        if view is None:
+            view = self._open(part)
+        return view[start : start + self._size[place]]
+
+    def _open(self, part: int) -> memoryview:
+        with self._files[part].open("rb") as file:
+            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        self._views[part] = view
+        return view
 
     def get(self, image_id: str) -> memoryview:
         """Return a picture's bytes without copying them.
@@ -68,28 +91,54 @@ class ImageStore:
         Raises:
             UserError: no such picture.
         """
-        place = self.find(image_id)
+        place = self.place(image_id)
         if place is None:
-            raise UserError(
-                f"no picture {image_id} in this catalog", fix="take an id from Catalog.images()"
-            )
-        return self.at(*place)
+            raise _unknown(image_id)
+        view, start = self._views[self._part[place]], self._offset[place]
+        if view is None:
+            return self.at(place)
+        return view[start : start + self._size[place]]
 
-    def at(self, part: int, row: int) -> memoryview:
-        """Return the bytes of a picture by its place."""
-        opened = self._parts[part]
-        if opened is None:
-            opened = self._parts[part] = Part(self._files[part])
-        return opened[row]
+    def get_many(self, ids: Sequence[str]) -> list[memoryview]:
+        """Return the bytes of many pictures, looked up together, without copying them.
+
+        Raises:
+            UserError: no such picture.
+        """
+        places = self.places(ids).tolist()
+        if -1 in places:
+            raise _unknown(ids[places.index(-1)])
+        return [self.at(place) for place in places]
 
     def verify(self) -> Iterator[Damaged | None]:
         """Hash every picture again; yield None for each good one, Damaged for each other."""
-        for part, (file, ids) in enumerate(zip(self._files, self._ids, strict=True)):
-            for row, image_id in enumerate(ids):
-                good = hashlib.sha256(self.at(part, row)).hexdigest() == image_id
-                yield None if good else Damaged(image_id=image_id, file=file, row=row)
+        return verify(self._files)
 
 
-def _prefixes(ids: pl.Series) -> NDArray[np.uint64]:
-    prefixes = ids.str.slice(0, 16).str.to_integer(base=16, dtype=pl.UInt64)
-    return prefixes.to_numpy()
+def verify(files: Sequence[Path]) -> Iterator[Damaged | None]:
+    """Hash every picture of these files; yield None for each good one, Damaged for each other.
+
+    Nothing but the files themselves is believed: no index, no cache.
+    """
+    for file in files:
+        try:
+            ids = pl.read_parquet(file, columns=["image_id"])["image_id"]
+            part = Part(file)
+            if len(part) != len(ids):
+                raise ValueError(f"{len(part)} pictures, {len(ids)} ids")
+        except (OSError, ValueError, ArrowException, pl.exceptions.PolarsError):
+            yield Damaged(image_id="", file=file, row=-1)
+            continue
+        for row, image_id in enumerate(ids):
+            good = hashlib.sha256(part[row]).hexdigest() == image_id
+            yield None if good else Damaged(image_id=image_id, file=file, row=row)
+
+
+def _buffer(array: NDArray[Any]) -> memoryview:
+    return memoryview(np.ascontiguousarray(array) if array.flags.owndata else array)
+
+
+def _unknown(image_id: str) -> UserError:
+    return UserError(
+        f"no picture {image_id} in this catalog", fix="take an id from Catalog.images()"
+    )
