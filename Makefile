@@ -21,7 +21,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)  ## ratios against other readers, measured side by side
-	$(BIN)/python -W ignore -m tests.benchmarks.loader
+	$(BIN)/python -W ignore -m tests.benchmarks.access
 
 clean:
 	rm -rf $(VENV)

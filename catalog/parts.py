@@ -89,7 +89,8 @@ class Part:
 
     def __init__(self, path: Path, binary: str = "data") -> None:
         self.path = path
-        self._offsets, self._sizes = value_offsets(path, binary)
+        # A number from a memoryview costs a third of one from a NumPy array.
+        self._offsets, self._sizes = map(memoryview, value_offsets(path, binary))
         with path.open("rb") as file:
             self._view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
@@ -98,5 +99,5 @@ class Part:
 
     def __getitem__(self, row: int) -> memoryview:
         """Return the bytes of a row without copying them."""
-        start = int(self._offsets[row])
-        return self._view[start : start + int(self._sizes[row])]
+        start = self._offsets[row]
+        return self._view[start : start + self._sizes[row]]
