@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from catalog.errors import UserError
 from model.metrics.base import Item, Metric, means, parts
-from model.metrics.refcoco import Box, iou
+from model.metrics.refcoco import iou
+from pipeline.boxes import Box
 
 RANKS = (1, 5, 10)
 HIT = 0.5
