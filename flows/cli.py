@@ -137,12 +137,41 @@ def train(run: Annotated[Path, typer.Argument(help="Run file (YAML).")]) -> None
 
 @app.command(name="eval")
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run, or its run file.")],
-    split: Annotated[str, typer.Option(help="Split to score.")],
+    run: Annotated[
+        Path | None, typer.Argument(help="Folder of a finished run, or its run file.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split to score.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="Only these sources.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many a source.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Score this file of predictions instead of a run.")
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="For predictions with references.")] = None,
+    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, of the metric.")] = None,
+    catalog: Annotated[Path | None, typer.Option(help="For predictions of a split.")] = None,
+    boxes: Annotated[str, typer.Option(help="Convention of predicted boxes.")] = "shikra",
 ) -> None:
-    """Generate answers, score them as the official benchmarks do, and write the report."""
+    """Score a run, or anybody's predictions, as the official benchmarks do."""
+    if (run is None) == (predictions is None):
+        raise UserError(
+            "say what to score", fix="cuvee eval RUN --split S, or cuvee eval --predictions FILE"
+        )
+    if predictions is not None:
+        from flows.predictions import show_predictions
+
+        show_predictions(
+            Console(),
+            predictions,
+            metric=metric,
+            options=option or [],
+            catalog=catalog,
+            source=None if source is None else source[0],
+            split=split,
+            boxes=boxes,
+        )
+        return
+    if run is None or split is None:
+        raise UserError("no split named", fix="add --split, such as --split val")
     from flows.evaluate import run_evaluate
 
     run_evaluate(run, split, sources=source, limit=limit, console=Console())
