@@ -5,25 +5,62 @@ from rapidfuzz import process
 from catalog.errors import UserError
 from pipeline.sources.ai2d import AI2D
 from pipeline.sources.alpaca import ALPACA
+from pipeline.sources.aokvqa import AOKVQA
 from pipeline.sources.base import Source
 from pipeline.sources.chartqa import CHARTQA
 from pipeline.sources.chat import SHAREGPT, ULTRACHAT
+from pipeline.sources.coco_captions import COCO_CAPTIONS
 from pipeline.sources.docvqa import DOCVQA
 from pipeline.sources.dvqa import DVQA
+from pipeline.sources.flickr30k import FLICKR30K
+from pipeline.sources.gqa import GQA
 from pipeline.sources.infographicvqa import INFOGRAPHICVQA
 from pipeline.sources.llava import LLAVA
 from pipeline.sources.ocrvqa import OCRVQA
 from pipeline.sources.qa_pairs import FIGUREQA, PLOTQA
 from pipeline.sources.refer import REFCOCO, REFCOCO_PLUS, REFCOCOG
+from pipeline.sources.scienceqa import SCIENCEQA
 from pipeline.sources.stvqa import STVQA
 from pipeline.sources.synthdog import SYNTHDOG
+from pipeline.sources.textcaps import TEXTCAPS
 from pipeline.sources.textocr import COCOTEXT, TEXTOCR
 from pipeline.sources.textocr_gpt4v import TEXTOCR_GPT4V
 from pipeline.sources.textvqa import TEXTVQA
-from pipeline.sources.vqav2 import VQAV2
+from pipeline.sources.url_caption import (
+    CC3M,
+    CC12M,
+    COYO,
+    LAION,
+    LAION_COCO,
+    LAION_COCO_OCR,
+    SBU,
+    WUKONG,
+    WUKONG_OCR,
+)
+from pipeline.sources.vgqa import VGQA
+from pipeline.sources.vizwiz import VIZWIZ
+from pipeline.sources.vqav2 import OKVQA, VQAV2
 
 SOURCES: tuple[Source, ...] = (
     VQAV2,
+    GQA,
+    OKVQA,
+    AOKVQA,
+    SCIENCEQA,
+    VGQA,
+    VIZWIZ,
+    COCO_CAPTIONS,
+    FLICKR30K,
+    TEXTCAPS,
+    LAION,
+    LAION_COCO,
+    LAION_COCO_OCR,
+    COYO,
+    WUKONG,
+    WUKONG_OCR,
+    CC3M,
+    CC12M,
+    SBU,
     TEXTVQA,
     DOCVQA,
     INFOGRAPHICVQA,

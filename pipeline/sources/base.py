@@ -12,7 +12,7 @@ import orjson
 from catalog.errors import DataError, UserError
 from catalog.record import Record, Refusal
 
-Family = Literal["vqa", "ocr", "region", "instruction", "text"]
+Family = Literal["vqa", "reasoning", "caption", "ocr", "region", "instruction", "text"]
 Item = Record | Refusal
 
 

@@ -1,17 +1,21 @@
-"""VQAv2 questions and annotations -> Record, and other releases in the VQA format.
+"""Questions and annotations in two files, as VQAv2 releases them -> Record: VQAv2, VQA v1, OK-VQA.
 
-Format: https://visualqa.org/download.html
+Formats: https://visualqa.org/download.html, https://okvqa.allenai.org/download.html. Other sets are
+re-exported in the same two files, with a picture's name as `image_id`.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from catalog.errors import DataError
-from catalog.record import IMAGE, ImageRef, Message, Record
-from pipeline.sources.base import Bad, Item, Source, need, read_json, refusal, relative, rest, safe
+from catalog.record import Record
+from pipeline.sources.base import Bad, Item, Source, need, relative, rest, safe
+from pipeline.sources.coco import name as coco_name
+from pipeline.sources.files import listed, read_object
+from pipeline.sources.origin import Origin, numbered
 
 _QUESTIONS = re.compile(r"(?:v2_)?OpenEnded_mscoco_(?P<split>[a-z-]+\d{4})_questions\.json")
 _PLAIN = re.compile(r"(?P<split>[a-z-]+)_questions(?P<tail>[a-z_]*)\.json")
@@ -41,65 +45,50 @@ def _split_name(subtype: str) -> str:
     return re.sub(r"\d{4}$", "", subtype)
 
 
-def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
+def read(source: str, root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a question, in file order; then a refusal for each unmatched annotation."""
-    questions, name = read_json(files[0]), relative(files[0], root)
-    asked = _list(questions, "questions", files[0])
-    annotations = read_json(files[1]) if len(files) > 1 else None
-    answered: dict[Any, dict[str, Any]] = {}
-    if annotations is not None:
-        for row in _list(annotations, "annotations", files[1]):
-            if isinstance(row, dict) and _hashable(row.get("question_id")):
-                answered[row["question_id"]] = row
+    origins = [
+        Origin(source=source, split=split, file=relative(file, root), license="CC BY 4.0")
+        for file in files
+    ]
+    contents = [read_object(file) for file in files]
+    asked = listed(contents[0], "questions", files[0])
+    answered: dict[object, Any] | None = None
+    if len(files) > 1:
+        answered = {}
+        for key, row in numbered(listed(contents[1], "annotations", files[1]), "question_id"):
+            if isinstance(row, dict) and row.get("question_id") == key:
+                answered[key] = row
             else:
                 nameless = Bad("wrong_type", "an annotation without a question_id")
-                yield refusal("vqav2", split, relative(files[1], root), "?", nameless)
-    folder = _folder(questions, annotations, split)
-    for position, question in enumerate(asked):
-        key: object = f"#{position}"
-        try:
-            key = need(question, "question_id", (int, str))
-            annotation = answered.pop(key, None)
-            if annotation is None and annotations is not None:
-                raise Bad("no_annotation", f"no annotation in {files[1].name}")
-            yield _record(split, name, folder, question, annotation)
-        except Bad as bad:
-            yield refusal("vqav2", split, name, key, bad)
-    for key in answered:
-        alone = Bad("no_question", f"no question in {files[0].name}")
-        yield refusal("vqav2", split, relative(files[1], root), key, alone)
+                yield origins[1].refuse(key, nameless)
+    folder = _folder(contents, split)
+
+    def record(origin: Origin, _: str, question: Any) -> Record:
+        key, annotation = need(question, "question_id", (int, str)), None
+        if answered is not None and (annotation := answered.pop(key, None)) is None:
+            raise Bad("no_annotation", f"no annotation in {files[1].name}")
+        return _record(origin, folder, question, annotation)
+
+    yield from origins[0].items(numbered(asked, "question_id"), record)
+    for key in answered or ():
+        yield origins[1].refuse(key, Bad("no_question", f"no question in {files[0].name}"))
 
 
-def _hashable(value: object) -> bool:
-    return isinstance(value, int | str)
-
-
-def _list(content: Any, key: str, file: Path) -> list[Any]:
-    if not isinstance(content, dict) or not isinstance(content.get(key), list):
-        raise DataError(f"no list {key!r}", file=file, fix="take the official VQA file")
-    rows: list[Any] = content[key]
-    return rows
-
-
-def _folder(questions: dict[str, Any], annotations: dict[str, Any] | None, split: str) -> str:
-    """Return the picture folder, which the top level of the file names, not the record."""
-    subtype = questions.get("data_subtype") or (annotations or {}).get("data_subtype")
-    if not isinstance(subtype, str):
+def _folder(contents: Sequence[Mapping[str, Any]], split: str) -> str:
+    """Return the picture folder, which the top level of a file names, not the record."""
+    named = (content.get("data_subtype") for content in contents)
+    subtype = next((name for name in named if isinstance(name, str) and name), None)
+    if subtype is None:
         subtype = {"train": "train2014", "val": "val2014"}.get(split, "test2015")
     return subtype.replace("test-dev", "test")
 
 
 def _record(
-    split: str,
-    file: str,
-    folder: str,
-    question: dict[str, Any],
-    annotation: dict[str, Any] | None,
+    origin: Origin, folder: str, question: dict[str, Any], annotation: dict[str, Any] | None
 ) -> Record:
-    text = need(question, "question", str)
     image_id = need(question, "image_id", (int, str))
-    answers = None
-    messages = [Message(role="user", content=f"{IMAGE}\n{text}")]
+    answers = target = None
     extra: dict[str, Any] = {"image_id": image_id, **rest(question, "question", "image_id")}
     if annotation is not None:
         if annotation.get("image_id", image_id) != image_id:
@@ -107,27 +96,28 @@ def _record(
                 "image_mismatch",
                 f"the question is on picture {image_id}, its annotation on {annotation['image_id']}",
             )
-        answers = tuple(need(answer, "answer", str) for answer in need(annotation, "answers", list))
-        target = annotation.get("multiple_choice_answer")
-        if target is None and answers:
-            target = Counter(answers).most_common(1)[0][0]
-        if target is not None:
-            if not isinstance(target, str):
-                raise Bad("wrong_type", f"'multiple_choice_answer' is {target!r}, expected str")
-            messages.append(Message(role="assistant", content=target))
+        given = need(annotation, "answers", list)
+        answers = [need(answer, "answer", str) for answer in given]
+        target = _target(annotation, given)
         extra |= rest(annotation, "question_id", "image_id")
-    return Record(
-        source="vqav2",
-        split=split,
-        native_id=str(question["question_id"]),
-        task="vqa",
-        images=(ImageRef(path=_image(folder, image_id)),),
-        messages=tuple(messages),
+    return origin.question(
+        str(question["question_id"]),
+        need(question, "question", str),
+        images=[_image(folder, image_id)],
+        target=target,
         answers=answers,
-        license="CC BY 4.0",
         extra=extra,
-        file=file,
     )
+
+
+def _target(annotation: dict[str, Any], given: list[Any]) -> str | None:
+    """Return the answer to learn: OK-VQA's are stemmed for scoring, and typed as `raw_answer`."""
+    if annotation.get("multiple_choice_answer") is not None:
+        target: str = need(annotation, "multiple_choice_answer", str)
+        return target
+    key = "raw_answer"
+    typed = [need(answer, key if key in answer else "answer", str) for answer in given]
+    return Counter(typed).most_common(1)[0][0] if typed else None
 
 
 def _image(folder: str, image_id: int | str) -> str:
@@ -136,7 +126,7 @@ def _image(folder: str, image_id: int | str) -> str:
     'train2014/COCO_train2014_000000000042.jpg'
     """
     if isinstance(image_id, int):
-        return f"{folder}/COCO_{folder}_{image_id:012}.jpg"
+        return f"{folder}/{coco_name(folder, image_id)}"
     # Re-exports of other datasets in this format name the picture itself.
     name = image_id if Path(image_id).suffix else f"{image_id}.jpg"
     return safe(f"{folder}/{name}")
@@ -152,8 +142,23 @@ VQAV2 = Source(
         "{train2014,val2014,test2015}/COCO_*.jpg",
     ),
     splits=splits,
-    reader=read,
+    reader=partial(read, "vqav2"),
     license="CC BY 4.0",
     homepage="https://visualqa.org",
     official={"train": 443_757, "val": 214_354, "test": 447_793},
+)
+OKVQA = Source(
+    name="okvqa",
+    title="OK-VQA",
+    family="vqa",
+    files=(
+        "OpenEnded_mscoco_{train2014,val2014}_questions.json",
+        "mscoco_{train2014,val2014}_annotations.json",
+        "{train2014,val2014}/COCO_*.jpg",
+    ),
+    splits=splits,
+    reader=partial(read, "okvqa"),
+    license="CC BY 4.0",
+    homepage="https://okvqa.allenai.org",
+    official={"train": 9_009, "val": 5_046},
 )

@@ -53,18 +53,23 @@ def test_ids_are_unique_and_every_word_of_the_files_survives(source: Source) -> 
                     assert json.dumps(word, ensure_ascii=False)[1:-1] in kept
 
 
-def strings(value: object) -> list[str]:
-    """Return every text in a file's records: its head, of one value each, is not theirs."""
+def strings(content: object) -> list[str]:
+    """Return every text in a file's records: its head, of single values and `info`, is not theirs."""
+    if isinstance(content, dict) and any(isinstance(v, list | dict) for v in content.values()):
+        heads = ("info", "license", "licenses")
+        content = [
+            value
+            for key, value in content.items()
+            if key not in heads and isinstance(value, list | dict)
+        ]
+    return texts(content)
+
+
+def texts(value: object) -> list[str]:
     if isinstance(value, str):
         return [value]
-    if isinstance(value, list):
-        return [word for item in value for word in strings(item)]
-    if isinstance(value, dict):
-        lists = [item for item in value.values() if isinstance(item, list)]
-        inner = lists if lists and "data_subtype" in value else list(value.values())
-        inner = [value["data"]] if "dataset_name" in value else inner
-        return [word for item in inner for word in strings(item)]
-    return []
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [word for item in inner for word in texts(item)]
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
@@ -118,6 +123,15 @@ def test_the_fixture_goes_into_a_catalog(source: Source, tmp_path: Path) -> None
     ("name", "folder", "records"),
     [
         ("vqav2", "textvqa_vqaformat", 60),
+        ("aokvqa", "aokvqa", 1),
+        ("scienceqa", "scienceqa", 69),
+        ("vizwiz", "vizwiz", 65),
+        ("vizwiz", "vizwiz_vqaformat", 60),
+        ("coco_captions", "coco_captions/tfds", 1),
+        ("coco_captions", "coco_captions/karpathy", 16),
+        ("flickr30k", "flickr30k", 500),
+        ("flickr30k", "flickr30k/hf_csv", 15),
+        ("textcaps", "textcaps", 2),
         ("vqav2", "vizwiz_vqaformat", 60),
         ("textvqa", "textvqa", 60),
         ("docvqa", "docvqa", 2),
@@ -144,3 +158,15 @@ def test_samples_of_real_releases_read_without_refusal(
     items = list(peek(name, SAMPLES / folder))
     assert len(items) == records
     assert not [item for item in items if "refused" in item]
+
+
+@needs_samples
+@pytest.mark.parametrize("shape", ["files", "parquet", "webdataset"])
+def test_shards_that_img2dataset_wrote_read_alike_in_every_shape(shape: str) -> None:
+    items = list(peek("laion", SAMPLES / "url_caption" / f"img2dataset_{shape}"))
+    refused = Counter(item["refused"] for item in items if "refused" in item)
+    captions = sorted(item["answers"][0] for item in items if "refused" not in item)
+    assert refused == {"failed_to_download": 2, "no_caption": 1}
+    assert len(captions) == 7
+    assert captions[0] == ""
+    assert "a classroom with a chalkboard and a framed picture" in captions
