@@ -14,6 +14,11 @@ from pipeline.sources.docvqa import DOCVQA
 from pipeline.sources.dvqa import DVQA
 from pipeline.sources.flickr30k import FLICKR30K
 from pipeline.sources.gqa import GQA
+from pipeline.sources.ctw import CTW
+from pipeline.sources.docvqa import DOCVQA
+from pipeline.sources.dvqa import DVQA
+from pipeline.sources.icdar2019 import ART, LSVT, RECTS
+from pipeline.sources.icdar_txt import ICDAR2015, RCTW17
 from pipeline.sources.infographicvqa import INFOGRAPHICVQA
 from pipeline.sources.llava import LLAVA
 from pipeline.sources.ocrvqa import OCRVQA
@@ -75,6 +80,12 @@ SOURCES: tuple[Source, ...] = (
     COCOTEXT,
     TEXTOCR_GPT4V,
     SYNTHDOG,
+    LSVT,
+    ART,
+    RECTS,
+    RCTW17,
+    ICDAR2015,
+    CTW,
     REFCOCO,
     REFCOCO_PLUS,
     REFCOCOG,
