@@ -6,6 +6,7 @@ from catalog.errors import UserError
 from pipeline.sources.ai2d import AI2D
 from pipeline.sources.alpaca import ALPACA
 from pipeline.sources.aokvqa import AOKVQA
+from pipeline.sources.alpaca import ALPACA, BELLE
 from pipeline.sources.base import Source
 from pipeline.sources.chartqa import CHARTQA
 from pipeline.sources.chat import SHAREGPT, ULTRACHAT
@@ -20,8 +21,17 @@ from pipeline.sources.dvqa import DVQA
 from pipeline.sources.icdar2019 import ART, LSVT, RECTS
 from pipeline.sources.icdar_txt import ICDAR2015, RCTW17
 from pipeline.sources.infographicvqa import INFOGRAPHICVQA
-from pipeline.sources.llava import LLAVA
+from pipeline.sources.llava import (
+    ALLAVA,
+    LLAVA,
+    LLAVA_INSTRUCT,
+    LLAVA_MIX665K,
+    SHAREGPT4V,
+    SVIT,
+    UNIMM_CHAT,
+)
 from pipeline.sources.ocrvqa import OCRVQA
+from pipeline.sources.orca import OPENHERMES, OPENORCA, SLIMORCA
 from pipeline.sources.qa_pairs import FIGUREQA, PLOTQA
 from pipeline.sources.refer import REFCOCO, REFCOCO_PLUS, REFCOCOG
 from pipeline.sources.scienceqa import SCIENCEQA
@@ -90,9 +100,19 @@ SOURCES: tuple[Source, ...] = (
     REFCOCO_PLUS,
     REFCOCOG,
     LLAVA,
+    LLAVA_INSTRUCT,
+    LLAVA_MIX665K,
+    SHAREGPT4V,
+    ALLAVA,
+    SVIT,
+    UNIMM_CHAT,
     SHAREGPT,
     ULTRACHAT,
     ALPACA,
+    BELLE,
+    OPENORCA,
+    SLIMORCA,
+    OPENHERMES,
 )
 
 

@@ -1,78 +1,43 @@
 """ShareGPT and UltraChat dialogues -> Record.
 
-Formats: https://github.com/lm-sys/FastChat, https://github.com/thunlp/UltraChat
+Formats: https://github.com/lm-sys/FastChat, https://github.com/thunlp/UltraChat,
+https://huggingface.co/datasets/HuggingFaceH4/ultrachat_200k
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from catalog.errors import DataError
-from catalog.record import Message, Record
-from pipeline.sources.base import (
-    Bad,
-    Item,
-    Source,
-    is_conversation_file,
-    need,
-    read_rows,
-    refusal,
-    relative,
-    rest,
-)
-from pipeline.sources.llava import messages_of, record_id, without_lead
+from catalog.record import Message
+from pipeline.sources.base import Bad, Source, need, read_rows, rest
+from pipeline.sources.dialog import Dialog, dialog_of
+from pipeline.sources.each import matching, one_split, reader
+from pipeline.sources.parquet import parquet_rows
 
 
-def _sharegpt_splits(root: Path) -> dict[str, tuple[Path, ...]]:
-    files = tuple(
-        file
-        for file in sorted([*root.glob("*.json"), *root.glob("*.jsonl")])
-        if is_conversation_file(file, ("conversations", "items"))
-    )
-    return {"train": files} if files else {}
-
-
-def _read_sharegpt(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
-    """Yield one record a dialogue; leading assistant turns stay, the record says so."""
-    yield from _read("sharegpt", root, split, files, _sharegpt_record)
-
-
-def _sharegpt_record(split: str, file: str, key: str, row: dict[str, Any]) -> Record:
-    turns, messages = messages_of(row)
-    spoken = without_lead(messages)
-    extra = rest(row, turns)
-    if len(spoken) < len(messages) or any(set(turn) - {"from", "value"} for turn in row[turns]):
-        extra[turns] = row[turns]
-    return _record("sharegpt", split, file, key, spoken, extra, "unclear: shared by users")
+def _say(root: Path, row: dict[str, Any]) -> Dialog:
+    """Read a dialogue; a last question without an answer stays, and carries no loss."""
+    return dialog_of(row)
 
 
 def _ultrachat_splits(root: Path) -> dict[str, tuple[Path, ...]]:
     found: dict[str, tuple[Path, ...]] = {}
-    plain = tuple(
-        file
-        for file in sorted([*root.glob("*.jsonl"), *root.glob("*.json")])
-        if is_conversation_file(file, ("data",))
-    )
-    if plain:
-        found["train"] = plain
+    if plain := matching(root, ("*.jsonl", "*.json"), ("data",)):
+        found["train"] = tuple(plain)
     # ultrachat_200k: train_sft-00000-of-00003-….parquet, at the root or in data/.
-    for file in sorted([*root.glob("*.parquet"), *root.glob("data/*.parquet")]):
+    for file in matching(root, ("*.parquet", "data/*.parquet")):
         split = file.name.split("-")[0].removesuffix(".parquet")
         found[split] = (*found.get(split, ()), file)
     return found
 
 
-def _read_ultrachat(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
-    """Yield one record a dialogue; a last question without an answer stays, and carries no loss."""
-    yield from _read("ultrachat", root, split, files, _ultrachat_record)
+def _ultrachat_rows(root: Path, file: Path) -> Iterable[Any]:
+    return parquet_rows(root, file) if file.suffix == ".parquet" else read_rows(file)
 
 
-def _ultrachat_record(split: str, file: str, key: str, row: dict[str, Any]) -> Record:
+def _say_ultrachat(root: Path, row: dict[str, Any]) -> Dialog:
     if "messages" in row:
-        _, messages = messages_of(row)
-        return _record("ultrachat", split, file, key, messages, rest(row, "messages"), "MIT")
+        return dialog_of(row)
     turns = need(row, "data", list)
     if not turns:
         raise Bad("empty_conversation", "there is no turn")
@@ -85,56 +50,7 @@ def _ultrachat_record(split: str, file: str, key: str, row: dict[str, Any]) -> R
     if len(messages) % 2:
         # The release ends some dialogues with a question that nobody answered.
         extra["dangling_user_turn"] = messages.pop().content
-    return _record("ultrachat", split, file, key, messages, extra, "MIT")
-
-
-def _read(source: str, root: Path, split: str, files: Iterable[Path], make: Any) -> Iterator[Item]:
-    seen: set[str] = set()
-    for file in files:
-        name = relative(file, root)
-        for position, row in enumerate(_rows(file)):
-            key = f"#{position}"
-            try:
-                if isinstance(row, Bad):
-                    raise row
-                if not isinstance(row, dict):
-                    raise Bad("wrong_type", f"the record is {type(row).__name__}, not an object")
-                known = row | {"id": row.get("id", row.get("prompt_id"))}
-                key = record_id(known, position, seen)
-                yield make(split, name, key, row)
-            except Bad as bad:
-                yield refusal(source, split, name, key, bad)
-
-
-def _rows(file: Path) -> Iterable[Any]:
-    if file.suffix != ".parquet":
-        return read_rows(file)
-    try:
-        rows: list[Any] = pq.read_table(file).to_pylist()
-    except (OSError, ValueError) as error:
-        raise DataError(str(error), file=file, fix="download the file again") from error
-    return rows
-
-
-def _record(
-    source: str,
-    split: str,
-    file: str,
-    key: str,
-    messages: list[Message],
-    extra: dict[str, Any],
-    license: str,
-) -> Record:
-    return Record(
-        source=source,
-        split=split,
-        native_id=key,
-        task="text",
-        messages=tuple(messages),
-        license=license,
-        extra=extra,
-        file=file,
-    )
+    return Dialog(messages=tuple(messages), images=(), extra=extra)
 
 
 SHAREGPT = Source(
@@ -142,10 +58,11 @@ SHAREGPT = Source(
     title="ShareGPT / Vicuna",
     family="text",
     files=("*.json with `conversations`",),
-    splits=_sharegpt_splits,
-    reader=_read_sharegpt,
+    splits=one_split("*.json", "*.jsonl", keys=("conversations", "items")),
+    reader=reader("sharegpt", "unclear: shared by users", _say),
     license="unclear: shared by users",
     homepage="https://github.com/lm-sys/FastChat",
+    version=2,
 )
 ULTRACHAT = Source(
     name="ultrachat",
@@ -153,7 +70,8 @@ ULTRACHAT = Source(
     family="text",
     files=("train_*.jsonl", "or data/{train,test}_{sft,gen}-*.parquet"),
     splits=_ultrachat_splits,
-    reader=_read_ultrachat,
+    reader=reader("ultrachat", "MIT", _say_ultrachat, _ultrachat_rows),
     license="MIT",
     homepage="https://github.com/thunlp/UltraChat",
+    version=2,
 )

@@ -1,167 +1,187 @@
-"""LLaVA conversation files, with the deviations of the family -> Record.
+"""LLaVA conversation files, and the data sets that come in them with deviations -> Record.
 
-Format: https://github.com/haotian-liu/LLaVA/blob/main/docs/Data.md
+Formats: https://github.com/haotian-liu/LLaVA/blob/main/docs/Data.md,
+https://github.com/InternLM/InternLM-XComposer/tree/main/projects/ShareGPT4V,
+https://github.com/FreedomIntelligence/ALLaVA, https://github.com/BAAI-DCAI/Visual-Instruction-Tuning,
+https://github.com/thunlp/Muffin
+
+Boxes stand in the text as the releases write them (0 to 1, some on the padded square), for a reader
+opens no picture and so cannot make them pixels. The raw form of SVIT is known from its tools alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from catalog.record import IMAGE, ImageRef, Message, Record, Role
-from pipeline.sources.base import (
-    Bad,
-    Item,
-    Source,
-    is_conversation_file,
-    read_rows,
-    refusal,
-    relative,
-    rest,
-    safe,
-)
-
-ROLES: dict[str, Role] = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "bot": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "model": "assistant",
-    "system": "system",
-    "tool": "tool",
-    "observation": "tool",
-    "function_response": "tool",
-    "function_call": "assistant",
-}
-TURNS = ("conversations", "conversation", "messages", "items")
+from pipeline.sources.base import Bad, Source, first_folder, need, read_rows, rest, safe
+from pipeline.sources.dialog import TURNS, Dialog, dialog_of
+from pipeline.sources.each import reader, split_a_file
 
 
-def splits(root: Path) -> dict[str, tuple[Path, ...]]:
-    """Return each conversation file as a split of its own, named by its stem."""
-    files = sorted([*root.glob("*.json"), *root.glob("*.jsonl")])
-    return {file.stem: (file,) for file in files if is_conversation_file(file, TURNS)}
+def say(root: Path, row: dict[str, Any]) -> Dialog:
+    """Read a LLaVA row whose picture paths stand under the root."""
+    return dialog_of(row)
 
 
-def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
-    """Yield one record an entry, in file order."""
-    name = relative(files[0], root)
-    seen: set[str] = set()
-    for position, row in enumerate(read_rows(files[0])):
-        key: object = f"#{position}"
-        try:
-            if isinstance(row, Bad):
-                raise row
-            if not isinstance(row, dict):
-                raise Bad("wrong_type", f"the record is {type(row).__name__}, not an object")
-            key = record_id(row, position, seen)
-            yield _record(split, name, str(key), row)
-        except Bad as bad:
-            yield refusal("llava", split, name, key, bad)
-
-
-def record_id(row: dict[str, Any], position: int, seen: set[str]) -> str:
-    """Return the record's id; where it is missing or was used before, its place tells it apart."""
-    given = row.get("id", row.get("idx"))
-    key = str(given) if isinstance(given, int | str) and given != "" else f"#{position}"
-    if key in seen:
-        key = f"{key}#{position}"
-    seen.add(key)
-    return key
-
-
-def messages_of(row: dict[str, Any]) -> tuple[str, list[Message]]:
-    """Return the key that holds the turns, and the turns.
-
-    Raises:
-        Bad: no turns, or one of them cannot be read.
-    """
-    key = next((key for key in TURNS if isinstance(row.get(key), list)), None)
-    if key is None:
-        raise Bad("missing_field", f"none of {', '.join(TURNS)} is a list")
-    if not row[key]:
-        raise Bad("empty_conversation", "there is no turn")
-    return key, [_message(turn) for turn in row[key]]
-
-
-def without_lead(messages: list[Message]) -> list[Message]:
-    """Return the turns from the first that is not the assistant's: it answers nothing before."""
-    first = next((i for i, message in enumerate(messages) if message.role != "assistant"), None)
-    if first is None:
-        raise Bad("no_user_turn", "only the assistant speaks")
-    return messages[first:]
-
-
-def _message(turn: Any) -> Message:
-    if not isinstance(turn, dict):
-        raise Bad("wrong_type", f"a turn is {type(turn).__name__}, not an object")
-    speaker = turn.get("from", turn.get("role"))
-    text = turn.get("value", turn.get("content"))
-    if not isinstance(speaker, str) or speaker.lower() not in ROLES:
-        raise Bad("unknown_role", f"speaker {speaker!r}, expected one of {', '.join(ROLES)}")
-    if not isinstance(text, str):
-        raise Bad("wrong_type", f"the text of a turn is {text!r:.80}, expected str")
-    weight = turn.get("weight", turn.get("loss"))
-    loss = bool(weight) if isinstance(weight, bool | int | float) else None
-    return Message(role=ROLES[speaker.lower()], content=text, loss=loss)
-
-
-def _images(row: dict[str, Any]) -> tuple[str | None, list[ImageRef]]:
-    key = next((key for key in ("image", "images") if row.get(key)), None)
-    if key is None:
-        return None, []
-    value = row[key]
-    paths = value if isinstance(value, list) else [value]
-    return key, [ImageRef(path=safe(path)) for path in paths]
-
-
-def _placed(messages: list[Message], images: int) -> list[Message]:
-    """Check the picture marks; a record without any gets them in front of its first user turn."""
-    marks = sum(message.content.count(IMAGE) for message in messages)
-    if not images or marks == images:
-        return messages
-    if marks:
-        raise Bad("placeholder_mismatch", f"{marks} {IMAGE} marks for {images} pictures")
-    first = next((i for i, message in enumerate(messages) if message.role == "user"), None)
-    if first is None:
-        raise Bad("no_user_turn", "a picture, and no user turn to show it in")
-    old = messages[first]
-    new = Message(role="user", content=f"{IMAGE}\n" * images + old.content, loss=old.loss)
-    return [*messages[:first], new, *messages[first + 1 :]]
-
-
-def _record(split: str, file: str, key: str, row: dict[str, Any]) -> Record:
-    turns, messages = messages_of(row)
-    image_key, images = _images(row)
-    extra = rest(row, *(k for k in (turns, image_key) if k))
-    spoken = without_lead(messages)
-    known = {"from", "value", "role", "content"}
-    if len(spoken) < len(messages) or any(set(turn) - known for turn in row[turns]):
-        extra[turns] = row[turns]
-    license = row.get("license")
-    return Record(
-        source="llava",
-        split=split,
-        native_id=key,
-        task="conversation" if images else "text",
-        images=tuple(images),
-        messages=tuple(_placed(spoken, len(images))),
-        license=license if isinstance(license, str) else "CC BY-NC 4.0",
-        extra=extra,
-        file=file,
+def family(
+    name: str,
+    title: str,
+    *patterns: str,
+    files: tuple[str, ...],
+    license: str,
+    homepage: str,
+    official: Mapping[str, int] | None = None,
+) -> Source:
+    """Return the source of a release in plain LLaVA form: each file a split."""
+    return Source(
+        name=name,
+        title=title,
+        family="instruction",
+        files=files,
+        splits=split_a_file(*patterns),
+        reader=reader(name, license, say),
+        license=license,
+        homepage=homepage,
+        official=official or {},
     )
+
+
+def _say_llava_instruct(root: Path, row: dict[str, Any]) -> Dialog:
+    """Read a row of the 150K files, which name a picture of COCO by its bare number."""
+    folders = ("train2014", "coco/train2014", "train2017", "coco/train2017")
+    folder = first_folder(root, folders, "train2017")
+    prefix = "COCO_train2014_" if folder.endswith("2014") else ""
+    return dialog_of(row, at=lambda path: path if "/" in safe(path) else f"{folder}/{prefix}{path}")
+
+
+def _svit_rows(root: Path, file: Path) -> Iterator[Any]:
+    """Yield a row a dialogue: raw files nest several in a picture's row, one level deeper."""
+    for position, row in enumerate(read_rows(file)):
+        dialogues = row.get("conversations") if isinstance(row, dict) else None
+        if not isinstance(dialogues, list) or not any(
+            isinstance(dialogue, dict) and "content" in dialogue for dialogue in dialogues
+        ):
+            yield row
+            continue
+        for number, dialogue in enumerate(dialogues):
+            if not isinstance(dialogue, dict):
+                yield Bad("wrong_type", f"dialogue {number} of row {position} is no object")
+                continue
+            kept = rest(row, "conversations") | rest(dialogue, "content")
+            name = f"{row.get('image_id', position)}.{number}"
+            yield {"id": name} | kept | {"conversations": dialogue.get("content")}
+
+
+def _say_svit(root: Path, row: dict[str, Any]) -> Dialog:
+    """Read a row of SVIT; raw ones name a picture of Visual Genome by its number."""
+    if "image_id" not in row or "image" in row:
+        return dialog_of(row)
+    name = f"{need(row, 'image_id', (int, str))}.jpg"
+    folder = "VG_100K_2" if (root / "VG_100K_2" / safe(name)).is_file() else "VG_100K"
+    return dialog_of(row | {"image": f"{folder}/{name}"})
 
 
 LLAVA = Source(
     name="llava",
-    title="LLaVA conversations",
+    title="LLaVA conversations, any file",
     family="instruction",
     files=("*.json or *.jsonl with `conversations`", "pictures at the paths they name"),
-    splits=splits,
-    reader=read,
+    splits=split_a_file("*.json", "*.jsonl", keys=TURNS),
+    reader=reader("llava", "CC BY-NC 4.0", say),
     license="CC BY-NC 4.0",
     homepage="https://github.com/haotian-liu/LLaVA",
-    official={"llava_instruct_150k": 157_712, "blip_laion_cc_sbu_558k": 558_128},
+    official={"blip_laion_cc_sbu_558k": 558_128},
+    version=2,
+)
+LLAVA_INSTRUCT = Source(
+    name="llava_instruct",
+    title="LLaVA-Instruct-150K",
+    family="instruction",
+    files=(
+        "llava_instruct_150k.json (or 80k), conversation_58k.json, detail_23k.json, "
+        "complex_reasoning_77k.json",
+        "train2014/COCO_train2014_*.jpg or train2017/*.jpg",
+    ),
+    splits=split_a_file(
+        "llava_instruct_*.json",
+        "conversation_58k.json",
+        "detail_23k.json",
+        "complex_reasoning_77k.json",
+    ),
+    reader=reader("llava_instruct", "CC BY-NC 4.0", _say_llava_instruct),
+    license="CC BY-NC 4.0",
+    homepage="https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K",
+    official={"llava_instruct_150k": 157_712},
+)
+LLAVA_MIX665K = family(
+    "llava_mix665k",
+    "LLaVA-1.5 mix665k",
+    "llava_v1_5_mix*.json",
+    files=(
+        "llava_v1_5_mix665k.json",
+        "coco/train2017/, gqa/images/, ocr_vqa/images/, textvqa/train_images/, vg/VG_100K*/",
+    ),
+    license="CC BY-NC 4.0",
+    homepage="https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K",
+)
+SHAREGPT4V = family(
+    "sharegpt4v",
+    "ShareGPT4V",
+    "sharegpt4v_*.json",
+    "share-captioner_*.json",
+    "sharegpt4v/sharegpt4v_*.json",
+    "sharegpt4v/share-captioner_*.json",
+    files=(
+        "sharegpt4v_*.json, share-captioner_*.json, here or in sharegpt4v/",
+        "coco/train2017/, sam/images/, llava/llava_pretrain/images/, …",
+    ),
+    license="CC BY-NC 4.0",
+    homepage="https://sharegpt4v.github.io",
+    official={
+        "sharegpt4v_instruct_gpt4-vision_cap100k": 102_025,
+        "sharegpt4v_mix665k_cap23k_coco-ap9k_lcs3k_sam9k_div2k": 665_058,
+    },
+)
+ALLAVA = family(
+    "allava",
+    "ALLaVA",
+    "ALLaVA-*-4V.json",
+    "allava_*/ALLaVA-*-4V.json",
+    "Evol-Instruct-*.json",
+    "allava_*/Evol-Instruct-*.json",
+    files=(
+        "ALLaVA-*-4V.json, Evol-Instruct-*.json, here or in allava_{laion,vflan,text}/",
+        "allava_laion/images/, allava_vflan/images/",
+    ),
+    license="Apache-2.0",
+    homepage="https://github.com/FreedomIntelligence/ALLaVA",
+    official={
+        "ALLaVA-Caption-LAION-4V": 505_588,
+        "ALLaVA-Caption-VFLAN-4V": 202_552,
+        "ALLaVA-Instruct-LAION-4V": 505_588,
+        "ALLaVA-Instruct-VFLAN-4V": 203_065,
+        "Evol-Instruct-GPT4-Turbo-143K": 143_000,
+    },
+)
+SVIT = Source(
+    name="svit",
+    title="SVIT",
+    family="instruction",
+    files=(
+        "raw/{conversation,complex_reasoning,detail_description,referring_qa}.json",
+        "or format/llava-v1.5/SVIT_*.json",
+        "VG_100K/*.jpg, VG_100K_2/*.jpg",
+    ),
+    splits=split_a_file("*.json", "raw/*.json", "format/*/*.json", keys=TURNS),
+    reader=reader("svit", "CC BY 4.0", _say_svit, _svit_rows),
+    license="CC BY 4.0",
+    homepage="https://github.com/BAAI-DCAI/Visual-Instruction-Tuning",
+)
+UNIMM_CHAT = family(
+    "unimm_chat",
+    "UniMM-Chat",
+    "UniMM-Chat*.json",
+    files=("UniMM-Chat-v0.json", "pictures of COCO at the paths it names"),
+    license="CC BY-NC 4.0",
+    homepage="https://github.com/thunlp/Muffin",
 )

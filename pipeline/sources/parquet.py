@@ -1,0 +1,73 @@
+"""Rows of Parquet files, read in batches: the text, and references to the pictures beside it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.errors import DataError
+from catalog.record import ImageRef
+from pipeline.sources.base import relative
+
+BATCH = 1_000
+"""Rows in memory together, without their pictures."""
+
+
+def parquet_rows(root: Path, file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file; each picture, a struct of bytes and path, as its `ImageRef`.
+
+    Picture bytes are not read. The path that such a struct holds stays in the row, under the
+    column's name with `.path`.
+
+    Raises:
+        DataError: the file is broken.
+    """
+    name = relative(file, root)
+    try:
+        with pq.ParquetFile(file) as opened:
+            leaves = [opened.schema.column(i) for i in range(len(opened.schema))]
+            text = [
+                leaf.path for leaf in leaves if leaf.physical_type != "BYTE_ARRAY" or _is_text(leaf)
+            ]
+            pictures = {leaf.path.split(".")[0] for leaf in leaves if leaf.path.endswith(".bytes")}
+            first = 0
+            for batch in opened.iter_batches(batch_size=BATCH, columns=text):
+                for position, row in enumerate(batch.to_pylist(), first):
+                    yield _referred(row, name, position, pictures)
+                first += len(batch)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(str(error), file=file, fix="download the file again") from error
+
+
+def columns_of(file: Path) -> set[str]:
+    """Return the names of a file's columns; none where it is no whole Parquet file."""
+    try:
+        return set(pq.read_schema(file).names)
+    except (OSError, ValueError, pa.ArrowException):
+        return set()
+
+
+def _is_text(leaf: Any) -> bool:
+    return "STRING" in str(leaf.logical_type.type) or leaf.converted_type == "UTF8"
+
+
+def _referred(row: dict[str, Any], file: str, position: int, pictures: set[str]) -> dict[str, Any]:
+    for column in pictures & set(row):
+        value, place = row[column], f"{position}:{column}"
+        if isinstance(value, list):
+            row[column] = [
+                None if item is None else ImageRef(path=file, member=f"{place}.{number}.bytes")
+                for number, item in enumerate(value)
+            ]
+            paths = [None if item is None else item.get("path") for item in value]
+            given: Any = paths if any(paths) else None
+        elif value is not None:
+            row[column] = ImageRef(path=file, member=f"{place}.bytes")
+            given = value.get("path")
+        else:
+            given = None
+        if given:
+            row[f"{column}.path"] = given
+    return row
