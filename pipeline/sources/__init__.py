@@ -20,7 +20,9 @@ from pipeline.sources.docvqa import DOCVQA
 from pipeline.sources.dvqa import DVQA
 from pipeline.sources.icdar2019 import ART, LSVT, RECTS
 from pipeline.sources.icdar_txt import ICDAR2015, RCTW17
+from pipeline.sources.hub import DOCMATIX, FINEVISION, LLAVA_NEXT, LLAVA_ONEVISION, THE_CAULDRON
 from pipeline.sources.infographicvqa import INFOGRAPHICVQA
+from pipeline.sources.interleaved import MMC4, OBELICS
 from pipeline.sources.llava import (
     ALLAVA,
     LLAVA,
@@ -106,6 +108,13 @@ SOURCES: tuple[Source, ...] = (
     ALLAVA,
     SVIT,
     UNIMM_CHAT,
+    LLAVA_NEXT,
+    LLAVA_ONEVISION,
+    THE_CAULDRON,
+    DOCMATIX,
+    FINEVISION,
+    MMC4,
+    OBELICS,
     SHAREGPT,
     ULTRACHAT,
     ALPACA,

@@ -168,6 +168,10 @@ def test_the_fixture_goes_into_a_catalog(source: Source, tmp_path: Path) -> None
         ("llava", "llava_next", 2),
         ("llava", "allava", 5),
         ("allava", "allava", 5),
+        ("llava_onevision", "llava_onevision_parquet", 10),
+        ("the_cauldron", "the_cauldron_parquet", 7),
+        ("mmc4", "mmc4", 1),
+        ("obelics", "obelics_parquet", 1),
         ("ultrachat", "ultrachat", 1),
     ],
 )
