@@ -19,6 +19,11 @@ BATCHES = 64
 """Batches that are matched to packs one after the other: more are tighter and slower."""
 TILED_BATCHES = 128
 """The same where tiles bind: fits of two budgets are harder to find."""
+SPARE = 0.005
+"""Packs more than the lower bound, as a part of it, to start with. As many as it takes in the end: the
+smallest samples then go into all packs, and not by the dozen into a few last ones."""
+TILED_SPARE = 0.01
+"""The same where tiles bind."""
 OPENED = 64
 """Most packs opened at a time, before the next samples are tried on them."""
 ATTENTION = 6 * 2048
@@ -62,8 +67,9 @@ class _Window:
         self.least = lower_bound(tokens, tiles, capacity, max_tiles)
         self.filling = _filling(tokens, tiles, capacity, max_tiles, self.least)
         self.chosen = np.full(len(tokens), -1, np.int64)
-        self.free_tokens = np.full(self.least, capacity, np.int64)
-        self.free_tiles = np.full(self.least, max_tiles, np.int64)
+        self.start = self.least + int(self.least * (TILED_SPARE if self.binding else SPARE))
+        self.free_tokens = np.full(self.start, capacity, np.int64)
+        self.free_tiles = np.full(self.start, max_tiles, np.int64)
 
     def order(self) -> tuple[Integers, int]:
         """Return the samples, largest need first and the filling last, and how many are dealt."""
@@ -85,9 +91,9 @@ class _Window:
 
     def deal(self, samples: Integers) -> None:
         """Deal samples one a pack, largest to emptiest, again and again; some may find no room."""
-        packs = np.arange(self.least)
-        for start in range(0, len(samples), self.least):
-            hand = samples[start : start + self.least]
+        packs = np.arange(self.start)
+        for start in range(0, len(samples), self.start):
+            hand = samples[start : start + self.start]
             room = self.room(packs)
             emptiest = _ascending(-room)[: len(hand)]
             fits = self.need[hand] <= room[emptiest]
