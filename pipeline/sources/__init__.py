@@ -4,23 +4,20 @@ from rapidfuzz import process
 
 from catalog.errors import UserError
 from pipeline.sources.ai2d import AI2D
-from pipeline.sources.alpaca import ALPACA
-from pipeline.sources.aokvqa import AOKVQA
 from pipeline.sources.alpaca import ALPACA, BELLE
+from pipeline.sources.aokvqa import AOKVQA
 from pipeline.sources.base import Source
 from pipeline.sources.chartqa import CHARTQA
 from pipeline.sources.chat import SHAREGPT, ULTRACHAT
 from pipeline.sources.coco_captions import COCO_CAPTIONS
+from pipeline.sources.ctw import CTW
 from pipeline.sources.docvqa import DOCVQA
 from pipeline.sources.dvqa import DVQA
 from pipeline.sources.flickr30k import FLICKR30K
 from pipeline.sources.gqa import GQA
-from pipeline.sources.ctw import CTW
-from pipeline.sources.docvqa import DOCVQA
-from pipeline.sources.dvqa import DVQA
+from pipeline.sources.hub import DOCMATIX, FINEVISION, LLAVA_NEXT, LLAVA_ONEVISION, THE_CAULDRON
 from pipeline.sources.icdar2019 import ART, LSVT, RECTS
 from pipeline.sources.icdar_txt import ICDAR2015, RCTW17
-from pipeline.sources.hub import DOCMATIX, FINEVISION, LLAVA_NEXT, LLAVA_ONEVISION, THE_CAULDRON
 from pipeline.sources.infographicvqa import INFOGRAPHICVQA
 from pipeline.sources.interleaved import MMC4, OBELICS
 from pipeline.sources.llava import (

@@ -55,6 +55,14 @@ def test_ids_are_unique_and_every_word_of_the_files_survives(source: Source) -> 
                     assert json.dumps(word, ensure_ascii=False)[1:-1] in kept
 
 
+def content(file: Path) -> object:
+    """Return what a file of JSON or JSON Lines holds."""
+    try:
+        return json.loads(file.read_text())
+    except json.JSONDecodeError:
+        return [json.loads(line) for line in file.read_text().split("\n") if line.strip()]
+
+
 def strings(content: object) -> list[str]:
     """Return every text in a file's records: its head, of single values and `info`, is not theirs."""
     if isinstance(content, dict) and any(isinstance(v, list | dict) for v in content.values()):
@@ -68,16 +76,6 @@ def strings(content: object) -> list[str]:
 
 
 def texts(value: object) -> list[str]:
-def content(file: Path) -> object:
-    """Return what a file of JSON or JSON Lines holds."""
-    try:
-        return json.loads(file.read_text())
-    except json.JSONDecodeError:
-        return [json.loads(line) for line in file.read_text().split("\n") if line.strip()]
-
-
-def strings(value: object) -> list[str]:
-    """Return every text in a file's records: its head, of one value each, is not theirs."""
     if isinstance(value, str):
         return [value]
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
