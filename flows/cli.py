@@ -143,6 +143,7 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="Split to score.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="Only these sources.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many a source.")] = None,
+    suite: Annotated[Path | None, typer.Option(help="Score these benchmarks (YAML).")] = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Score this file of predictions instead of a run.")
     ] = None,
@@ -170,10 +171,14 @@ def evaluate(
             boxes=boxes,
         )
         return
-    if run is None or split is None:
-        raise UserError("no split named", fix="add --split, such as --split val")
-    from flows.evaluate import run_evaluate
+    if run is None or (split is None) == (suite is None):
+        raise UserError("no split named", fix="add --split S, or --suite FILE")
+    from flows.evaluate import run_evaluate, run_suite
 
+    if suite is not None:
+        run_suite(run, suite, Console())
+        return
+    assert split is not None
     run_evaluate(run, split, sources=source, limit=limit, console=Console())
 
 

@@ -1,17 +1,27 @@
 """When a run is scored: generate, score, print the table, write the page."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from prefect import flow, task
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from catalog import Catalog
 from catalog.statistics import Statistics
 from flows.pages import report_page
+from flows.progress import current, show_in
 from model.config import RunConfig
 from model.evaluate import Evaluation, evaluate
 from model.scoreboard import scoreboard
+from model.suite import Asked, Suite
 from pipeline.plan import Plan
 
 evaluate_run = task(name="evaluate")(evaluate)
@@ -22,8 +32,27 @@ def evaluate_flow(
     run: Path, split: str, sources: Sequence[str] | None, limit: int | None
 ) -> Evaluation:
     """Score a run on one split."""
-    evaluation: Evaluation = evaluate_run.fn(run, split, sources=sources, limit=limit)
+    evaluation: Evaluation = evaluate_run.fn(
+        run, split, sources=sources, limit=limit, progress=_bars(current())
+    )
     return evaluation
+
+
+@flow(name="evaluate suite", validate_parameters=False)
+def suite_flow(run: Path, benchmarks: Sequence[Asked]) -> list[Evaluation]:
+    """Score a run by each benchmark of a suite."""
+    return [
+        evaluate_run.fn(
+            run,
+            asked.split,
+            sources=[asked.source],
+            limit=asked.limit,
+            blind=asked.blind,
+            suffix=asked.instruction,
+            progress=_bars(current()),
+        )
+        for asked in benchmarks
+    ]
 
 
 def run_evaluate(
@@ -35,10 +64,50 @@ def run_evaluate(
     console: Console,
 ) -> Evaluation:
     """Score a run, print its scores beside the baselines, and write the run's report."""
-    with console.status("answering"):
+    with _progress(console) as progress:
+        show_in(progress)
         evaluation = evaluate_flow(run, split, sources, limit)
     console.print(scoreboard(evaluation.scores))
-    folder = evaluation.folder.parents[1]
+    _report(evaluation.folder.parents[1], console)
+    return evaluation
+
+
+def run_suite(run: Path, suite: Path, console: Console) -> list[Evaluation]:
+    """Score a run by a suite, print one table, and write the run's report."""
+    benchmarks = Suite.load(suite).benchmarks
+    with _progress(console) as progress:
+        show_in(progress)
+        found = suite_flow(run, benchmarks)
+    console.print(scoreboard([evaluation.scores for evaluation in found]))
+    for folder in dict.fromkeys(evaluation.folder for evaluation in found):
+        console.print(f"predictions: {folder / 'predictions'}", soft_wrap=True, highlight=False)
+    _report(found[0].folder.parents[1], console)
+    return found
+
+
+def _progress(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description:<16}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=console, transient=True)
+
+
+def _bars(progress: Progress) -> Callable[[str, int, int], None]:
+    """Return what shows a bar for each source that is being answered."""
+    rows: dict[str, TaskID] = {}
+
+    def show(source: str, done: int, total: int) -> None:
+        if source not in rows:
+            rows[source] = progress.add_task(source, total=total)
+        progress.update(rows[source], completed=done)
+
+    return show
+
+
+def _report(folder: Path, console: Console) -> None:
     config = RunConfig.load(folder / "run.yaml")
     catalog = Catalog.open(config.catalog)
     page = report_page(
@@ -49,4 +118,3 @@ def run_evaluate(
         statistics=Statistics.of(catalog),
     )
     console.print(f"report: {page}", soft_wrap=True, highlight=False)
-    return evaluation

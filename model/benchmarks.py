@@ -2,10 +2,15 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import polars as pl
+
+from catalog import Catalog
 from catalog.record import IMAGE
+from model.metrics.scienceqa import LETTERS, letter
+from model.metrics.textvqa import evalai
 
 Row = Mapping[str, Any]
 """A row of `samples` with its `source`."""
@@ -21,6 +26,8 @@ SAMPLE_COLUMNS = (
     "heights",
     "messages",
     "answers",
+    "choices",
+    "answer_index",
     "regions",
 )
 """Columns of `samples` that an evaluation reads."""
@@ -38,6 +45,12 @@ class Benchmark:
     """Row -> what the metric compares with; None where the release hides it."""
     submission: Callable[[Row, str], dict[str, Any]]
     """Row and answer -> one entry of the benchmark's prediction file."""
+    suffix: str = ""
+    """What harnesses add to the question, on a line of its own."""
+    extras: Callable[[Row], dict[str, Any]] = lambda row: {}
+    """Row -> what the metric needs beside prediction and reference."""
+    whole: Callable[[list[dict[str, Any]]], Any] = list
+    """Entries -> the prediction file's content."""
     types: Mapping[str, str] = field(default_factory=dict)
     """What scores are grouped by: name -> place in the sample's `extra`, as a JSON path."""
     boxes: bool = False
@@ -91,21 +104,176 @@ def _with_box(row: Row, answer: str) -> dict[str, Any]:
     return {"answer": answer, "gt_bbox": list(true_box(row) or ()), "hw": size}
 
 
+def _by_image(row: Row, answer: str) -> dict[str, Any]:
+    # The server takes answers that have been through the EvalAI processor.
+    return {"image": row["native_id"], "answer": evalai(answer)}
+
+
+def _gqa(row: Row, answer: str) -> dict[str, Any]:
+    return {"questionId": row["native_id"], "prediction": answer}
+
+
+def _gqa_item(row: Row) -> dict[str, Any]:
+    return {"question": question(row), "is_balanced": row["is_balanced"] != "false"}
+
+
+def _aokvqa_item(row: Row) -> dict[str, Any]:
+    return {"difficult_direct_answer": row["difficult_direct_answer"] == "true"}
+
+
+def _direct(row: Row, answer: str) -> dict[str, Any]:
+    return {row["native_id"]: {"direct_answer": answer}}
+
+
+def _caption(row: Row, answer: str) -> dict[str, Any]:
+    return {"image_id": _number(row.get("image") or row["native_id"]), "caption": answer}
+
+
+def _joined(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    return {key: value for entry in entries for key, value in entry.items()}
+
+
+def _results(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"results": _joined(entries)}
+
+
+def _choices(row: Row) -> dict[str, Any]:
+    return {"choices": row["choices"]}
+
+
+def _scienceqa(row: Row) -> dict[str, Any]:
+    return {"choices": row["choices"], "has_image": row["n_images"] > 0}
+
+
+def _chosen(row: Row, answer: str) -> dict[str, Any]:
+    said = letter(answer)
+    return {row["native_id"]: -1 if said is None else LETTERS.index(said)}
+
+
+def _index(row: Row) -> int | None:
+    index: int | None = row["answer_index"]
+    return index
+
+
+def _first(row: Row) -> str | None:
+    return row["answers"][0] if row["answers"] else None
+
+
+SHORT = "Answer the question using a single word or phrase."
+UNSURE = "When the provided information is insufficient, respond with 'Unanswerable'.\n" + SHORT
+LETTER = "Answer with the option's letter from the given choices directly."
+DESCRIBE = "Provide a one-sentence caption for the provided image."
+
 _REFCOCO = Benchmark(
     metric="refcoco", longest=48, reference=true_box, submission=_with_box, boxes=True
 )
+_ANLS = Benchmark(
+    metric="anls", longest=100, reference=_answers, submission=_by_rrc_id, suffix=SHORT
+)
+_CAPTIONS = Benchmark(
+    metric="caption",
+    longest=48,
+    reference=_answers,
+    submission=_caption,
+    suffix=DESCRIBE,
+    types={"image": "$.image_id"},
+)
+_VQA_TYPES = {"question_type": "$.question_type", "answer_type": "$.answer_type"}
 BENCHMARKS: dict[str, Benchmark] = {
     "vqav2": Benchmark(
         metric="vqa_accuracy",
         longest=16,
         reference=_answers,
         submission=_by_question_id,
-        types={"question_type": "$.question_type", "answer_type": "$.answer_type"},
+        suffix=SHORT,
+        types=_VQA_TYPES,
+    ),
+    "okvqa": Benchmark(
+        metric="okvqa_accuracy",
+        longest=16,
+        reference=_answers,
+        submission=_by_question_id,
+        suffix=SHORT,
+        types=_VQA_TYPES,
+    ),
+    "vizwiz": Benchmark(
+        metric="vizwiz_accuracy",
+        longest=16,
+        reference=_answers,
+        submission=_by_image,
+        suffix=UNSURE,
+        types={"answer_type": "$.answer_type"},
     ),
     "textvqa": Benchmark(
-        metric="textvqa_accuracy", longest=16, reference=_answers, submission=_by_question_id
+        metric="textvqa_accuracy",
+        longest=16,
+        reference=_answers,
+        submission=_by_question_id,
+        suffix=SHORT,
     ),
-    "docvqa": Benchmark(metric="anls", longest=100, reference=_answers, submission=_by_rrc_id),
+    "gqa": Benchmark(
+        metric="gqa",
+        longest=16,
+        reference=_first,
+        submission=_gqa,
+        suffix=SHORT,
+        extras=_gqa_item,
+        types={
+            "is_balanced": "$.isBalanced",
+            "structural": "$.types.structural",
+            "semantic": "$.types.semantic",
+            "group": "$.groups.global",
+        },
+    ),
+    "aokvqa": Benchmark(
+        metric="aokvqa_direct",
+        longest=16,
+        reference=_answers,
+        submission=_direct,
+        suffix=SHORT,
+        extras=_aokvqa_item,
+        whole=_joined,
+        types={"difficult_direct_answer": "$.difficult_direct_answer"},
+    ),
+    "scienceqa": Benchmark(
+        metric="scienceqa",
+        longest=16,
+        reference=_index,
+        submission=_chosen,
+        suffix=LETTER,
+        extras=_scienceqa,
+        whole=_results,
+        types={"subject": "$.subject", "grade": "$.grade", "hint": "$.hint"},
+    ),
+    "ai2d": Benchmark(
+        metric="ai2d",
+        longest=16,
+        reference=_index,
+        submission=_by_question_id,
+        suffix=LETTER,
+        extras=_choices,
+    ),
+    "chartqa": Benchmark(
+        metric="chartqa_relaxed",
+        longest=32,
+        reference=_answers,
+        submission=_by_question_id,
+        suffix=SHORT,
+        types={"half": "$.human_or_augmented"},
+    ),
+    "ocrvqa": Benchmark(
+        metric="ocrvqa",
+        longest=32,
+        reference=_answers,
+        submission=_by_question_id,
+        suffix=SHORT,
+    ),
+    "docvqa": _ANLS,
+    "infographicvqa": _ANLS,
+    "stvqa": replace(_ANLS, submission=_by_question_id),
+    "coco_captions": _CAPTIONS,
+    "flickr30k": replace(_CAPTIONS, types={}),
+    "textcaps": _CAPTIONS,
     "refcoco": _REFCOCO,
     "refcoco+": _REFCOCO,
     "refcocog": _REFCOCO,
@@ -124,8 +292,44 @@ def benchmark_of(source: str) -> Benchmark:
     return BENCHMARKS.get(source, OTHER)
 
 
+def rows_for(
+    catalog: Catalog, source: str, split: str, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """Return the samples of a split in the catalog's order; limited, those with the lowest ids.
+
+    A benchmark's `types` are columns of their own.
+    """
+    types = benchmark_of(source).types
+    frame = (
+        catalog.samples()
+        .filter(pl.col("source") == source, pl.col("split") == split)
+        .select(
+            *SAMPLE_COLUMNS,
+            *(pl.col("extra").str.json_path_match(path).alias(n) for n, path in types.items()),
+        )
+        .collect()
+    )
+    if limit is not None and limit < len(frame):
+        last = frame["sample_id"].sort()[limit - 1]
+        frame = frame.filter(pl.col("sample_id") <= last)
+    return frame.to_dicts()
+
+
 def submission(source: str, rows: Sequence[Row], answers: Sequence[str]) -> str:
-    """Return the prediction file of a benchmark: a JSON list, one entry a question."""
+    """Return the prediction file of a benchmark: one entry a question."""
     entry = benchmark_of(source).submission
     entries = [entry(row, answer) for row, answer in zip(rows, answers, strict=True)]
-    return json.dumps(entries, ensure_ascii=False)
+    return json.dumps(benchmark_of(source).whole(entries), ensure_ascii=False)
+
+
+def asked(row: Row, suffix: str) -> Row:
+    """Return a row whose last question ends in a line of instruction.
+
+    >>> asked({"messages": [{"role": "user", "content": "Why?"}]}, "In a word.")["messages"]
+    [{'role': 'user', 'content': 'Why?\\nIn a word.'}]
+    """
+    turns = [dict(message) for message in row["messages"]]
+    users = [turn for turn in turns if turn["role"] == "user"]
+    if suffix and users:
+        users[-1]["content"] += f"\n{suffix}"
+    return {**row, "messages": turns}

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from catalog import Catalog
 from catalog.errors import UserError
 from model.baselines import baseline
-from model.benchmarks import CHAT, SAMPLE_COLUMNS, Row, benchmark_of, submission
+from model.benchmarks import CHAT, Row, asked, benchmark_of, rows_for, submission
 from model.config import RunConfig
 from model.judge import Answer, judge
 from pipeline.encode import EncoderConfig
@@ -67,6 +65,7 @@ def evaluate(
     limit: int | None = None,
     batch_size: int = 32,
     blind: bool = True,
+    suffix: str = "",
     progress: Progress | None = None,
 ) -> Evaluation:
     """Answer and score a split of the run's catalog; what is up to date is not answered again.
@@ -78,6 +77,7 @@ def evaluate(
         limit: at most so many questions a source, always the same ones.
         batch_size: questions answered together.
         blind: also answer with blanked pictures.
+        suffix: a line of instruction after each question.
         progress: called as the answers come.
 
     Raises:
@@ -87,7 +87,9 @@ def evaluate(
     names = _sources(opened.catalog, split, sources)
     folder = opened.folder / "eval" / split
     before, kept = _read(folder)
-    keys = {source: _key(opened, source, [split, limit, blind]) for source in {*names, *before}}
+    keys = {
+        source: _key(opened, source, [split, limit, blind, suffix]) for source in {*names, *before}
+    }
     results = {
         source: result
         for source, result in before.items()
@@ -98,8 +100,9 @@ def evaluate(
     answerer = _answerer(opened) if missing else None
     for source in missing:
         assert answerer is not None
-        rows = _rows(opened.catalog, source, split, limit)
-        answers = _answers(answerer, opened.catalog, rows, source, batch_size, blind, progress)
+        rows = rows_for(opened.catalog, source, split, limit)
+        questions = [asked(row, suffix) for row in rows]
+        answers = _answers(answerer, opened.catalog, questions, source, batch_size, blind, progress)
         constant = baseline(opened.catalog, source)
         result, judged = judge(source, rows, answers, constant, opened.encoder.boxes)
         results[source], items[source] = {"key": keys[source], **result}, judged
@@ -116,8 +119,8 @@ def evaluate(
         lines = [json.dumps(item) + "\n" for source in sorted(items) for item in items[source]]
         _write(folder / "items.jsonl", "".join(lines))
         _write(folder / "scores.json", json.dumps(scores, indent=1))
-    asked = {source: results[source] for source in names}
-    return Evaluation(folder=folder, scores=scores | {"sources": asked}, answered=tuple(missing))
+    chosen = {source: results[source] for source in names}
+    return Evaluation(folder=folder, scores=scores | {"sources": chosen}, answered=tuple(missing))
 
 
 def _open(run: Path) -> _Run:
@@ -176,24 +179,6 @@ def _sources(catalog: Catalog, split: str, wanted: Sequence[str] | None) -> list
         lines = "; ".join(f"{name}: {', '.join(there[name])}" for name in sorted(set(names)))
         raise UserError(f"nothing to judge in split {split!r}", fix=f"the catalog has {lines}")
     return chosen
-
-
-def _rows(catalog: Catalog, source: str, split: str, limit: int | None) -> Sequence[Row]:
-    """Return the samples of a split in the catalog's order; limited, those with the lowest ids."""
-    types = benchmark_of(source).types
-    frame = (
-        catalog.samples()
-        .filter(pl.col("source") == source, pl.col("split") == split)
-        .select(
-            *SAMPLE_COLUMNS,
-            *(pl.col("extra").str.json_path_match(path).alias(n) for n, path in types.items()),
-        )
-        .collect()
-    )
-    if limit is not None and limit < len(frame):
-        last = frame["sample_id"].sort()[limit - 1]
-        frame = frame.filter(pl.col("sample_id") <= last)
-    return frame.to_dicts()
 
 
 def _answers(

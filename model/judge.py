@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 from model.baselines import predict
@@ -43,6 +44,7 @@ def judge(
     """
     bench = benchmark_of(source)
     metric = METRICS[bench.metric]
+    taken = signature(metric.score).parameters
     judged: dict[str, list[dict[str, Any]]] = {name: [] for name in WHO}
     items = []
     for row, answer in zip(rows, answers, strict=True):
@@ -52,7 +54,7 @@ def judge(
             "majority": predict(constant, row),
         }
         reference = bench.reference(row)
-        extras: dict[str, Any] = {name: row[name] for name in bench.types}
+        extras: dict[str, Any] = {name: row[name] for name in bench.types} | bench.extras(row)
         if bench.boxes:
             width, height = row["widths"][0], row["heights"][0]
             extras |= {"width": width, "height": height, "box_format": boxes}
@@ -68,7 +70,7 @@ def judge(
             **extras,
         }
         known = {name: extras[name] for name in metric.extras if name in extras}
-        scored = {name: known[name] for name in known if name not in bench.types}
+        scored = {name: value for name, value in known.items() if name in taken}
         for name in WHO:
             if reference is None or said[name] is None:
                 item[f"{name}_score"] = None

@@ -14,7 +14,7 @@ import polars as pl
 from catalog import Catalog
 from catalog.errors import DataError, UserError
 from model.baselines import baseline, predict
-from model.benchmarks import SAMPLE_COLUMNS, Row, benchmark_of
+from model.benchmarks import Row, benchmark_of, rows_for
 from model.metrics import METRICS, Metric
 
 IDS = (
@@ -142,14 +142,7 @@ def score_split(file: Path, catalog: Catalog, source: str, split: str, boxes: st
     """
     bench = benchmark_of(source)
     metric = METRICS[bench.metric]
-    types = [pl.col("extra").str.json_path_match(p).alias(n) for n, p in bench.types.items()]
-    rows = (
-        catalog.samples()
-        .filter(pl.col("source") == source, pl.col("split") == split)
-        .select(*SAMPLE_COLUMNS, *types)
-        .collect()
-        .to_dicts()
-    )
+    rows = rows_for(catalog, source, split)
     if not rows:
         raise UserError(f"the catalog has no {source} {split}", fix="`cuvee stats` lists both")
     said = _by_id(read_predictions(file), file)
@@ -159,7 +152,8 @@ def score_split(file: Path, catalog: Catalog, source: str, split: str, boxes: st
         reference = bench.reference(row)
         if reference is None:
             continue
-        item = {name: row[name] for name in bench.types} | {"reference": reference}
+        item = {name: row[name] for name in bench.types} | bench.extras(row)
+        item["reference"] = reference
         if bench.boxes:
             size = {"width": row["widths"][0], "height": row["heights"][0]}
             item |= size | {"box_format": boxes}

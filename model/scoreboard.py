@@ -1,31 +1,41 @@
 """The scores of an evaluation as a table for the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
+WHO = ("model", "blind", "majority")
 
-def scoreboard(scores: Mapping[str, Any]) -> Table:
-    """Return one row a source: the model's score between those of its baselines."""
-    table = Table(title=f"split {scores['split']}, scores in percent", title_justify="left")
+
+def scoreboard(scores: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Table:
+    """Return one row a source: the model's score between those of its baselines.
+
+    Scores of several splits make one table.
+    """
+    every = [scores] if isinstance(scores, Mapping) else list(scores)
+    splits = list(dict.fromkeys(each["split"] for each in every))
+    title = f"split {splits[0]}, scores in percent" if len(splits) == 1 else "scores in percent"
+    table = Table(title=title, title_justify="left")
     for name in ("source", "metric"):
         table.add_column(name, no_wrap=True)
-    for name in ("questions", "model", "blind", "majority"):
+    for name in ("questions", *WHO):
         table.add_column(name, justify="right")
     table.add_column("majority says")
-    for source, result in scores["sources"].items():
-        figures = [
-            _percent(result[who], result["measure"]) for who in ("model", "blind", "majority")
-        ]
-        table.add_row(
-            source, result["title"], f"{result['questions']:,}", *figures, _constant(result)
-        )
-        for name, value in (result["model"] or {}).items():
-            if name.startswith("question_type/"):
-                group = [_percent(result[who], name) for who in ("blind", "majority")]
-                table.add_row("", f"  {name.partition('/')[2]}", "", f"{100 * value:.1f}", *group)
+    for each in every:
+        for source, result in each["sources"].items():
+            name = source if len(splits) == 1 else f"{source} {each['split']}"
+            _add(table, name, result)
     return table
+
+
+def _add(table: Table, name: str, result: Mapping[str, Any]) -> None:
+    figures = [_percent(result[who], result["measure"]) for who in WHO]
+    table.add_row(name, result["title"], f"{result['questions']:,}", *figures, _constant(result))
+    for group in result["model"] or {}:
+        if group.startswith("question_type/"):
+            shares = [_percent(result[who], group) for who in WHO]
+            table.add_row("", f"  {group.partition('/')[2]}", "", *shares)
 
 
 def _percent(figures: Mapping[str, float] | None, name: str) -> str:

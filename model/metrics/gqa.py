@@ -73,7 +73,7 @@ def aggregate(items: Iterable[Item], **options: Any) -> dict[str, float]:
     cleaning = options.get("cleaning", "llava")
     for item in balanced:
         prediction, reference = parts(item)
-        if "structural" in item:
+        if item.get("structural") is not None:
             item["kind"] = "open" if item["structural"] == "query" else "binary"
         if "program" in item:
             item["steps"] = program_steps(item["program"])

@@ -10,14 +10,19 @@ import pytest
 from catalog import Catalog
 from catalog.errors import UserError
 from model.baselines import baseline, predict
-from model.benchmarks import BENCHMARKS, benchmark_of, submission
+from model.benchmarks import BENCHMARKS, Row, asked, benchmark_of, rows_for, submission
 from model.evaluate import Evaluation, evaluate
 from model.judge import Answer, judge
 from model.metrics import METRICS
 from model.scoreboard import scoreboard
+from model.suite import Suite
+from pipeline.ingest import ingest
+from pipeline.jobs import Job
 from pipeline.prompt import BOXES
 from tests.finished import make_run
 from tests.tokenizer import make_tokenizer
+
+DATA = Path(__file__).parent.parent / "data"
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +141,29 @@ def test_true_answers_get_full_marks(run: Path, boxes: str) -> None:
         assert len(items) == len(rows)
 
 
+def test_a_suite_asks_as_the_benchmarks_do(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "suite.yaml").write_text(
+        "benchmarks:\n"
+        "  - {source: vqav2, split: val, limit: 2}\n"
+        "  - {source: refcoco, split: testA, suffix: Now.}\n"
+    )
+    first, second = Suite.load(tmp_path / "suite.yaml").benchmarks
+    assert first.instruction == "Answer the question using a single word or phrase."
+    assert second.instruction == "Now."
+    row = rows_of(run, "vqav2", "val")[0]
+    assert asked(row, "Now.")["messages"][0]["content"] == row["messages"][0]["content"] + "\nNow."
+    assert asked(row, "")["messages"] == row["messages"]
+    scores = [
+        evaluate(run, each.split, sources=[each.source], limit=2, blind=False).scores
+        for each in (first, second)
+    ]
+    table = scoreboard(scores)
+    assert next(iter(table.columns[0].cells)) == "vqav2 val"
+    (tmp_path / "suite.yaml").write_text("benchmarks:\n  - {sauce: vqav2, split: val}\n")
+    with pytest.raises(UserError, match=r"suite.yaml.*line 2"):
+        Suite.load(tmp_path / "suite.yaml")
+
+
 def test_hidden_answers_are_answered_but_not_scored(run: Path) -> None:
     rows = [
         {**row, "answers": None, "question_type": None, "answer_type": None}
@@ -163,11 +191,64 @@ def test_every_benchmark_names_a_metric_and_its_server_form(source: str) -> None
         "heights": [3],
         "widths": [4],
         "regions": [{"box": [0, 0, 1, 1], "image": 0}],
+        "image": "34",
     }
-    [entry] = json.loads(submission(source, [row], ["so"]))
-    assert entry["answer"] == "so"
-    ids = {"docvqa": "questionId"} | dict.fromkeys(("refcoco", "refcoco+", "refcocog"), "hw")
-    assert ids.get(source, "question_id") in entry
+    whole = json.loads(submission(source, [row], ["B"]))
+    if source in ("aokvqa", "scienceqa"):
+        assert whole == {
+            "aokvqa": {"12": {"direct_answer": "B"}},
+            "scienceqa": {"results": {"12": 1}},
+        }.get(source)
+        return
+    [entry] = whole
+    form = FORMS.get(source, {"question_id": 12, "answer": "B"})
+    assert {name: entry[name] for name in form} == form
+    assert set(entry) - set(form) <= {"gt_bbox", "hw"}
+
+
+FORMS: dict[str, dict[str, object]] = {
+    "vizwiz": {"image": "12", "answer": "b"},
+    "gqa": {"questionId": "12", "prediction": "B"},
+    "docvqa": {"questionId": 12, "answer": "B"},
+    "infographicvqa": {"questionId": 12, "answer": "B"},
+    **{key: {"image_id": 34, "caption": "B"} for key in ("coco_captions", "flickr30k", "textcaps")},
+    **{key: {"answer": "B"} for key in ("refcoco", "refcoco+", "refcocog")},
+}
+"""Entry of a prediction file, where it is not question_id and answer."""
+
+
+@pytest.mark.parametrize("source", BENCHMARKS)
+def test_true_answers_of_a_release_get_full_marks(source: str, tmp_path: Path) -> None:
+    ingest(Job(source=source, root=DATA / source), tmp_path)
+    catalog = Catalog.open(tmp_path)
+    bench = benchmark_of(source)
+    scored = 0
+    for split in catalog.counts()[source]:
+        rows = [row for row in rows_for(catalog, source, split) if bench.reference(row) is not None]
+        if bench.metric == "aokvqa_direct":
+            rows = [row for row in rows if row["difficult_direct_answer"] == "false"]
+        if not rows:
+            continue
+        truths = [truth(row, bench.reference(row)) for row in rows]
+        result, items = judge(
+            source, rows, [Answer(text=t, blind=None) for t in truths], None, "shikra"
+        )
+        scored += len(items)
+        if bench.metric in FULL:
+            assert result["model"][METRICS[bench.metric].measure] == pytest.approx(1.0)
+    assert scored
+
+
+FULL = ("gqa", "anls", "scienceqa", "ai2d", "chartqa_relaxed", "ocrvqa", "refcoco")
+"""Metrics that one true answer satisfies; the others ask how many people gave it."""
+
+
+def truth(row: Row, reference: Any) -> str:
+    if isinstance(reference, int):
+        return "ABCDE"[reference]
+    if isinstance(reference, tuple):
+        return BOXES["shikra"].write(reference, row["widths"][0], row["heights"][0])
+    return str(reference if isinstance(reference, str) else reference[0])
 
 
 def test_a_source_without_training_answers_has_no_baseline(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""A suite: the benchmarks a run is judged by, as a file."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.benchmarks import benchmark_of
+from pipeline.config import load_yaml
+
+
+class Asked(BaseModel):
+    """One benchmark: a held-out split, and how it is asked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    split: str
+    limit: int | None = Field(default=None, ge=1)
+    """At most so many questions, always the same ones."""
+    suffix: str | None = None
+    """A line of instruction after each question; default: the benchmark's usual one, "" for none."""
+    blind: bool = False
+    """Also answer with blanked pictures."""
+
+    @property
+    def instruction(self) -> str:
+        return benchmark_of(self.source).suffix if self.suffix is None else self.suffix
+
+
+class Suite(BaseModel):
+    """A suite file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    benchmarks: tuple[Asked, ...] = Field(min_length=1)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a suite.
+
+        Raises:
+            UserError: with file, line and field.
+        """
+        return load_yaml(path, cls)
