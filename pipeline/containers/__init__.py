@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from pipeline.containers.archives import BROKEN, Zip, open_archive
 from pipeline.containers.documents import PDF_DPI, Pdf, Pickle
+from pipeline.containers.json_rows import JsonRows
 from pipeline.containers.tables import Arrow, Delimited, Parquet
 from pipeline.limits import Refused
 
@@ -48,6 +49,7 @@ KINDS: dict[str, Callable[[Path], Container]] = {
     ".arrow": Arrow,
     ".tsv": Delimited,
     ".csv": Delimited,
+    **{f".{name}{pack}": JsonRows for name in ("json", "jsonl") for pack in ("", ".gz", ".zst")},
     ".pdf": Pdf,
     ".pkl": Pickle,
     ".pickle": Pickle,

@@ -1,16 +1,14 @@
-"""What a source is, and how readers open JSON: whole, or with an error that names the byte."""
+"""What a source is, and the small checks that all readers share."""
 
-import codecs
-import gzip
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-import orjson
-
 from catalog.errors import DataError, UserError
 from catalog.record import Record, Refusal
+from pipeline.sources.bad import Bad
+from pipeline.sources.json_file import read_json, read_list, read_rows
 
 Family = Literal["vqa", "reasoning", "caption", "ocr", "region", "instruction", "text"]
 Item = Record | Refusal
@@ -67,14 +65,6 @@ class Source:
         return self.reader(root, split, splits[split])
 
 
-class Bad(ValueError):
-    """A record that breaks its format; the reader turns it into a refusal."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        self.reason, self.message = reason, message
-        super().__init__(message)
-
-
 def refusal(source: str, split: str, file: str, record: object, bad: Bad) -> Refusal:
     """Return the refusal of a record."""
     return Refusal(
@@ -127,96 +117,6 @@ def rest(record: Mapping[str, Any], *taken: str) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in taken}
 
 
-def read_json(file: Path) -> Any:
-    """Return the content of a JSON file.
-
-    Raises:
-        DataError: the file is not whole, valid UTF-8 JSON; says the byte.
-    """
-    data = _bytes(file)
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise _broken(file, data, error) from error
-
-
-def read_rows(file: Path) -> list[Any]:
-    """Return the records of a JSON array, of an object of records, or of JSON Lines, under any name.
-
-    A broken line of JSON Lines is returned as a `Bad` in its place.
-
-    Raises:
-        DataError: the file is broken as a whole.
-    """
-    data = _bytes(file)
-    if data.lstrip()[:1] == b"[":
-        rows = _loads(file, data)
-        if isinstance(rows, list):
-            return rows
-    try:
-        whole = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        lines = [line for line in data.split(b"\n") if line.strip()]
-        if len(lines) < 2 or not _is_json(lines[0]):
-            raise _broken(file, data, error) from error
-        return [_line(line) for line in lines]
-    if isinstance(whole, list):
-        return whole
-    if isinstance(whole, dict) and whole and all(isinstance(v, dict) for v in whole.values()):
-        return [{"id": key} | value for key, value in whole.items()]
-    return [whole]
-
-
-def _loads(file: Path, data: bytes) -> Any:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        first = data.split(b"\n", 1)[0]
-        if _is_json(first):
-            return None
-        raise _broken(file, data, error) from error
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return False
-    return True
-
-
-def _line(line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        return Bad("broken_json", f"this line is not JSON: {error}")
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise DataError(str(error), file=file, fix="download the file again") from error
-    return data.removeprefix(codecs.BOM_UTF8)
-
-
-def _broken(file: Path, data: bytes, error: orjson.JSONDecodeError) -> DataError:
-    try:
-        data.decode()
-    except UnicodeDecodeError as bad:
-        return DataError(
-            f"not UTF-8 at byte {bad.start:,} of {len(data):,}",
-            file=file,
-            fix="download the file again, or convert it to UTF-8",
-        )
-    offset = len(error.doc[: error.pos].encode()) if isinstance(error.doc, str) else error.pos
-    return DataError(
-        f"not JSON at byte {offset:,} of {len(data):,}: {error.msg}",
-        file=file,
-        fix="download the file again: it looks cut off or edited",
-    )
-
-
 def first_folder(root: Path, candidates: Sequence[str], default: str) -> str:
     """Return the first of the folders that exists under the root."""
     return next((name for name in candidates if (root / name).is_dir()), default)
@@ -239,3 +139,22 @@ def is_conversation_file(file: Path, keys: Sequence[str]) -> bool:
     with file.open("rb") as stream:
         head = stream.read(65_536)
     return any(f'"{key}"'.encode() in head for key in keys)
+
+
+__all__ = [
+    "Bad",
+    "Family",
+    "Item",
+    "Source",
+    "data_rows",
+    "first_folder",
+    "is_conversation_file",
+    "need",
+    "read_json",
+    "read_list",
+    "read_rows",
+    "refusal",
+    "relative",
+    "rest",
+    "safe",
+]

@@ -4,6 +4,7 @@ import base64
 import csv
 import gzip
 import io
+import json
 import pickle
 import random
 import tarfile
@@ -252,3 +253,19 @@ def test_a_pickle_with_code_or_a_forged_array_is_refused(tmp_path: Path) -> None
         with pytest.raises(DataError, match="not a readable pickle"):
             load_pickle(tmp_path / "x.pkl", arrays=True)
     assert not (tmp_path / "ran").exists()
+
+
+def test_base64_in_json_is_read_by_record_and_path(tmp_path: Path) -> None:
+    text = base64.b64encode(PICTURES[7]).decode()
+    rows = [{"images": ["x!"]}, {"images": ["", f"data:image/png;base64,{text}"]}]
+    (tmp_path / "x.json").write_text(json.dumps(rows))
+    (tmp_path / "x.jsonl.gz").write_bytes(
+        gzip.compress("\n".join(json.dumps(row) for row in rows).encode())
+    )
+    for name in ("x.json", "x.jsonl.gz"):
+        for _ in range(2):
+            ref = ImageRef(path=name, member="1:images.1")
+            assert read_picture(tmp_path, ref) == PICTURES[7]
+        for member in ("0:images.0", "0:images.1", "2:images.0"):
+            with pytest.raises(Refused):
+                read_picture(tmp_path, ImageRef(path=name, member=member))

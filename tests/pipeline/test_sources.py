@@ -116,9 +116,9 @@ def test_rows_are_the_same_in_every_container(rows: list[dict[str, object]]) -> 
     (folder / "a.json").write_text(json.dumps(rows))
     (folder / "b.json").write_text("\n\n".join(json.dumps(row) for row in rows) + "\n")
     (folder / "c.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(rows).encode())
-    assert read_rows(folder / "a.json") == rows
-    assert read_rows(folder / "b.json") == rows
-    assert read_rows(folder / "c.json") == rows
+    assert list(read_rows(folder / "a.json")) == rows
+    assert list(read_rows(folder / "b.json")) == rows
+    assert list(read_rows(folder / "c.json")) == rows
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
