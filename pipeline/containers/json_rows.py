@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from catalog.errors import DataError
+from pipeline.bad import Bad
 from pipeline.containers.cells import picture_bytes, step_into
 from pipeline.containers.tables import split_member
+from pipeline.json_file import read_rows
 from pipeline.limits import Refused
-from pipeline.sources.bad import Bad
-from pipeline.sources.json_file import read_rows
 
 
 class JsonRows:

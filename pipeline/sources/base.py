@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from catalog.errors import DataError, UserError
 from catalog.record import Record, Refusal
-from pipeline.sources.bad import Bad
-from pipeline.sources.json_file import read_json, read_list, read_rows
+from pipeline.bad import Bad
+from pipeline.json_file import read_json, read_list, read_rows
 
 Family = Literal["vqa", "reasoning", "caption", "ocr", "region", "instruction", "text"]
 Item = Record | Refusal

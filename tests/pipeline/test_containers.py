@@ -168,7 +168,7 @@ def test_a_large_row_group_is_read_forward_in_batches(
 def test_a_packed_bomb_stops_before_it_fills_the_machine(
     pack: Callable[[bytes], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.containers.archives.MAX_BYTES", 1024**2)
+    monkeypatch.setattr("pipeline.unpack.MAX_BYTES", 1024**2)
     name = "x.tar.gz" if pack is gzip.compress else "x.tar.zst"
     head = tarfile.TarInfo("bomb.jpg")
     head.size = 500_000

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import DataError
-from pipeline.sources import json_file, json_scan
+from pipeline import json_file, json_scan
 from pipeline.sources.base import Bad, read_json, read_list, read_rows
 
 words = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('"\\,[]{}'))

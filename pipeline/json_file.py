@@ -4,21 +4,18 @@ gzip and zstandard are unpacked on the way, whatever the file is called. Memory 
 """
 
 import codecs
-import gzip
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
-import zstandard
 
 from catalog.errors import DataError
-from pipeline.containers.archives import open_unpacked
+from pipeline.bad import Bad
+from pipeline.json_scan import BLOCK, Broken, Stream, batches, heads
 from pipeline.limits import Refused
-from pipeline.sources.bad import Bad
-from pipeline.sources.json_scan import BLOCK, Broken, Stream, batches, heads
+from pipeline.unpack import CUT_OFF, open_unpacked
 
 WHOLE = 64 * 1024**2
 """A top-level object up to this size is parsed whole; a larger one is looked through first."""
@@ -26,7 +23,6 @@ LIST_KEYS = ("data", "rows", "records", "samples", "examples")
 """Keys under which a file may hold its records as a list of objects."""
 LINES = (".jsonl", ".ndjson")
 
-_PACKED = (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError)
 _SPACE = b" \t\r\n"
 
 
@@ -98,7 +94,7 @@ class _Reading:
                 raise DataError(
                     error.message, file=self._file, fix="is it the right file?"
                 ) from error
-            if isinstance(error, _PACKED):
+            if isinstance(error, CUT_OFF):
                 fix = "download the file again"
                 raise DataError(f"cannot be unpacked: {error}", file=self._file, fix=fix) from error
         finally:
@@ -126,7 +122,7 @@ class _Reading:
             try:
                 while data := stream.read(BLOCK):
                     size += len(data)
-            except (*_PACKED, Refused):
+            except (*CUT_OFF, Refused):
                 return size
         return size
 
