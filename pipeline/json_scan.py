@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-BLOCK = 4 * 1024**2
+BLOCK = 1024**2
 """Bytes read, scanned and parsed at a time."""
 HEAD = 65_536
 """First bytes of a member that are kept to tell its key and kind."""
