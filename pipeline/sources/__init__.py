@@ -9,11 +9,15 @@ from pipeline.sources.aokvqa import AOKVQA
 from pipeline.sources.base import Source
 from pipeline.sources.chartqa import CHARTQA
 from pipeline.sources.chat import SHAREGPT, ULTRACHAT
+from pipeline.sources.clevr import CLEVR
 from pipeline.sources.coco_captions import COCO_CAPTIONS
 from pipeline.sources.ctw import CTW
+from pipeline.sources.cocoqa import COCOQA
 from pipeline.sources.docvqa import DOCVQA
 from pipeline.sources.dvqa import DVQA
 from pipeline.sources.flickr30k import FLICKR30K
+from pipeline.sources.fmiqa import FMIQA
+from pipeline.sources.fsvqa import FSVQA
 from pipeline.sources.gqa import GQA
 from pipeline.sources.hub import DOCMATIX, FINEVISION, LLAVA_NEXT, LLAVA_ONEVISION, THE_CAULDRON
 from pipeline.sources.icdar2019 import ART, LSVT, RECTS
@@ -29,6 +33,11 @@ from pipeline.sources.llava import (
     SVIT,
     UNIMM_CHAT,
 )
+from pipeline.sources.iconqa import ICONQA
+from pipeline.sources.infographicvqa import INFOGRAPHICVQA
+from pipeline.sources.kvqa import KVQA
+from pipeline.sources.llava import LLAVA
+from pipeline.sources.nlvr import NLVR, NLVR2
 from pipeline.sources.ocrvqa import OCRVQA
 from pipeline.sources.orca import OPENHERMES, OPENORCA, SLIMORCA
 from pipeline.sources.qa_pairs import FIGUREQA, PLOTQA
@@ -52,6 +61,8 @@ from pipeline.sources.url_caption import (
     WUKONG_OCR,
 )
 from pipeline.sources.vgqa import VGQA
+from pipeline.sources.visdial import VISDIAL
+from pipeline.sources.visual7w import VISUAL7W
 from pipeline.sources.vizwiz import VIZWIZ
 from pipeline.sources.vqav2 import OKVQA, VQAV2
 
@@ -63,6 +74,16 @@ SOURCES: tuple[Source, ...] = (
     SCIENCEQA,
     VGQA,
     VIZWIZ,
+    VISUAL7W,
+    COCOQA,
+    CLEVR,
+    ICONQA,
+    FMIQA,
+    KVQA,
+    FSVQA,
+    VISDIAL,
+    NLVR,
+    NLVR2,
     COCO_CAPTIONS,
     FLICKR30K,
     TEXTCAPS,

@@ -2,19 +2,37 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from pipeline.sources.base import Bad
 
 TRAINVAL = ("train2014", "val2014", "train2017", "val2017")
 
 
-def name(folder: str, number: int) -> str:
+def name(folder: str, image_id: int) -> str:
     """
     >>> name("val2014", 42), name("val2017", 42)
     ('COCO_val2014_000000000042.jpg', '000000000042.jpg')
     """
-    return f"{number:012}.jpg" if folder.endswith("2017") else f"COCO_{folder}_{number:012}.jpg"
+    return f"{image_id:012}.jpg" if folder.endswith("2017") else f"COCO_{folder}_{image_id:012}.jpg"
 
 
-def picture(root: Path, number: int, folders: Sequence[str] = TRAINVAL) -> str:
+def number(value: Any) -> int:
+    """Return a picture's number that is written as a text.
+
+    >>> number("42")
+    42
+
+    Raises:
+        Bad: it is no number, or has more than 12 digits.
+    """
+    text = str(value)
+    if not (text.isascii() and text.isdecimal() and len(text) <= 12):
+        raise Bad("wrong_type", f"the picture is {value!r:.80}, expected a COCO number")
+    return int(text)
+
+
+def picture(root: Path, image_id: int, folders: Sequence[str] = TRAINVAL) -> str:
     """Return the path of a picture in the first folder that has it, or as the first would have it."""
-    paths = [f"{folder}/{name(folder, number)}" for folder in folders]
+    paths = [f"{folder}/{name(folder, image_id)}" for folder in folders]
     return next((path for path in paths if (root / path).is_file()), paths[0])

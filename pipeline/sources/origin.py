@@ -1,6 +1,5 @@
 """Where a reader's records stand, and the records most readers make: a question, and a caption."""
 
-import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,6 @@ from catalog.record import IMAGE, ImageRef, Message, Record, Refusal, Region
 from pipeline.sources.base import Bad, Item, need, refusal, safe
 from pipeline.sources.rows import lettered
 
-LETTERS = string.ascii_uppercase
 Keyed = tuple[object, Any]
 """A row of an official file behind the key that a refusal names it by."""
 
@@ -67,7 +65,7 @@ class Origin:
         shown = choices if shown is None else shown
         if answer_index is not None:
             right = choices[answer_index]
-            target = f"{LETTERS[answer_index]}. {right}" if target is None else target
+            target = f"{letter(answer_index)}. {right}" if target is None else target
             answers = (right,) if answers is None else answers
         elif answers is None and target is not None:
             answers = (target,)
@@ -118,6 +116,14 @@ class Origin:
             extra=extra,
             file=self.file,
         )
+
+
+def letter(index: int) -> str:
+    """
+    >>> letter(0), letter(3)
+    ('A', 'D')
+    """
+    return chr(ord("A") + index)
 
 
 def pictures(images: Sequence[str | ImageRef]) -> tuple[ImageRef, ...]:

@@ -18,6 +18,7 @@ from pipeline.peek import peek
 from pipeline.sources import SOURCES, Source
 from pipeline.sources.base import read_rows
 from pipeline.sources.dialog import PLAIN
+from pipeline.sources.fsvqa import SETTINGS
 from pipeline.sources.refer import read_refs
 
 DATA = Path(__file__).parent.parent / "data"
@@ -52,6 +53,8 @@ def test_ids_are_unique_and_every_word_of_the_files_survives(source: Source) -> 
             if file.suffix in (".json", ".jsonl") and source.family != "region":
                 # A speaker's usual word is the message's role.
                 for word in set(strings(content(file))) - PLAIN:
+            if file.suffix == ".json" and file.name != SETTINGS and source.family != "region":
+                for word in strings(json.loads(file.read_text())):
                     assert json.dumps(word, ensure_ascii=False)[1:-1] in kept
 
 
@@ -142,6 +145,12 @@ def test_the_fixture_goes_into_a_catalog(source: Source, tmp_path: Path) -> None
         ("flickr30k", "flickr30k", 500),
         ("flickr30k", "flickr30k/hf_csv", 15),
         ("textcaps", "textcaps", 2),
+        ("clevr", "clevr/CLEVR_v1.0", 5),
+        ("clevr", "clevr/generator_output", 48),
+        ("iconqa", "iconqa", 1),
+        ("visual7w", "visual7w", 3),
+        ("nlvr", "nlvr", 6),
+        ("nlvr2", "nlvr2", 400),
         ("vqav2", "vizwiz_vqaformat", 60),
         ("textvqa", "textvqa", 60),
         ("docvqa", "docvqa", 2),
