@@ -7,7 +7,7 @@
 - `.tsv`, `.csv`: `17:image`; record without the header, then the column of base64
 - `.json`, `.jsonl`, also `.gz` and `.zst`: `17:images.0`; record, then the path to base64 or a data URL
 - `.pdf`: `4`; the page, from 0, drawn at `PDF_DPI`
-- `.pkl`, `.pickle`, `.p`: `17:image`; record, then the path to an array of pixels, given as PNG
+- `.pkl`, `.pickle`, `.pk`, `.p`: `17:image`; record, then the path to an array of pixels, given as PNG
 """
 
 import csv
@@ -53,6 +53,7 @@ KINDS: dict[str, Callable[[Path], Container]] = {
     ".pdf": Pdf,
     ".pkl": Pickle,
     ".pickle": Pickle,
+    ".pk": Pickle,
     ".p": Pickle,
 }
 _OPEN = threading.local()

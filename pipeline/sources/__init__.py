@@ -11,21 +11,25 @@ from pipeline.sources.chartqa import CHARTQA
 from pipeline.sources.chat import SHAREGPT, ULTRACHAT
 from pipeline.sources.clevr import CLEVR
 from pipeline.sources.coco_captions import COCO_CAPTIONS
-from pipeline.sources.ctw import CTW
 from pipeline.sources.cocoqa import COCOQA
+from pipeline.sources.ctw import CTW
 from pipeline.sources.docvqa import DOCVQA
 from pipeline.sources.dvqa import DVQA
 from pipeline.sources.flickr30k import FLICKR30K
 from pipeline.sources.fmiqa import FMIQA
 from pipeline.sources.fsvqa import FSVQA
+from pipeline.sources.geoqa import GEOQA, GEOQA_PLUS, UNIGEO
 from pipeline.sources.gqa import GQA
 from pipeline.sources.hub import DOCMATIX, FINEVISION, LLAVA_NEXT, LLAVA_ONEVISION, THE_CAULDRON
 from pipeline.sources.icdar2019 import ART, LSVT, RECTS
 from pipeline.sources.icdar_txt import ICDAR2015, RCTW17
+from pipeline.sources.iconqa import ICONQA
 from pipeline.sources.infographicvqa import INFOGRAPHICVQA
 from pipeline.sources.interleaved import MMC4, OBELICS
+from pipeline.sources.kvqa import KVQA
 from pipeline.sources.llava import (
     ALLAVA,
+    COMVINT,
     LLAVA,
     LLAVA_INSTRUCT,
     LLAVA_MIX665K,
@@ -33,16 +37,15 @@ from pipeline.sources.llava import (
     SVIT,
     UNIMM_CHAT,
 )
-from pipeline.sources.iconqa import ICONQA
-from pipeline.sources.infographicvqa import INFOGRAPHICVQA
-from pipeline.sources.kvqa import KVQA
-from pipeline.sources.llava import LLAVA
+from pipeline.sources.lrv import LRV
+from pipeline.sources.m3it import M3IT
 from pipeline.sources.nlvr import NLVR, NLVR2
 from pipeline.sources.ocrvqa import OCRVQA
 from pipeline.sources.orca import OPENHERMES, OPENORCA, SLIMORCA
 from pipeline.sources.qa_pairs import FIGUREQA, PLOTQA
 from pipeline.sources.refer import REFCOCO, REFCOCO_PLUS, REFCOCOG
 from pipeline.sources.scienceqa import SCIENCEQA
+from pipeline.sources.smart101 import SMART101
 from pipeline.sources.stvqa import STVQA
 from pipeline.sources.synthdog import SYNTHDOG
 from pipeline.sources.textcaps import TEXTCAPS
@@ -60,6 +63,7 @@ from pipeline.sources.url_caption import (
     WUKONG,
     WUKONG_OCR,
 )
+from pipeline.sources.vcr import VCR, VCR_QAR
 from pipeline.sources.vgqa import VGQA
 from pipeline.sources.visdial import VISDIAL
 from pipeline.sources.visual7w import VISUAL7W
@@ -84,6 +88,15 @@ SOURCES: tuple[Source, ...] = (
     VISDIAL,
     NLVR,
     NLVR2,
+    GEOQA,
+    GEOQA_PLUS,
+    UNIGEO,
+    SMART101,
+    COMVINT,
+    LRV,
+    M3IT,
+    VCR,
+    VCR_QAR,
     COCO_CAPTIONS,
     FLICKR30K,
     TEXTCAPS,

@@ -6,10 +6,12 @@ https://github.com/FreedomIntelligence/ALLaVA, https://github.com/BAAI-DCAI/Visu
 https://github.com/thunlp/Muffin
 
 Boxes stand in the text as the releases write them (0 to 1, some on the padded square), for a reader
-opens no picture and so cannot make them pixels. The raw form of SVIT is known from its tools alone.
+opens no picture and so cannot make them pixels. The raw form of SVIT is known from its tools alone; the
+file of ComVint is not described beyond its form [unverified].
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,4 +186,16 @@ UNIMM_CHAT = family(
     files=("UniMM-Chat-v0.json", "pictures of COCO at the paths it names"),
     license="CC BY-NC 4.0",
     homepage="https://github.com/thunlp/Muffin",
+)
+COMVINT = replace(
+    family(
+        "comvint",
+        "ComVint",
+        "ComVint*.json",
+        "comvint*.json",
+        files=("ComVint.json", "pictures of COCO, Flickr30K and VG at the paths it names"),
+        license="unclear: none stated",
+        homepage="https://github.com/RUCAIBox/ComVint",
+    ),
+    family="reasoning",
 )

@@ -160,6 +160,19 @@ def numbered(rows: Iterable[Any], key: str | None = None) -> Iterator[Keyed]:
         yield (own if known else f"#{position}"), row
 
 
+def unique(rows: Iterable[Keyed]) -> Iterator[Keyed]:
+    """Yield the rows; where a key was used before, its place tells it apart.
+
+    >>> [key for key, _ in unique([(7, "a"), (7, "b")])]
+    ['7', '7#1']
+    """
+    seen: set[str] = set()
+    for position, (own, row) in enumerate(rows):
+        key = f"{own}#{position}" if str(own) in seen else str(own)
+        seen.add(key)
+        yield key, row
+
+
 def nested(rows: Iterable[Keyed], key: str, inner: str) -> Iterator[Keyed]:
     """Yield the pair (row, entry) for each entry of each row's list `key`, behind the field `inner`.
 
