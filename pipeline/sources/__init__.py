@@ -21,6 +21,9 @@ from pipeline.sources.fsvqa import FSVQA
 from pipeline.sources.geoqa import GEOQA, GEOQA_PLUS, UNIGEO
 from pipeline.sources.gqa import GQA
 from pipeline.sources.hub import DOCMATIX, FINEVISION, LLAVA_NEXT, LLAVA_ONEVISION, THE_CAULDRON
+from pipeline.sources.ctw import CTW
+from pipeline.sources.docvqa import DOCVQA
+from pipeline.sources.dvqa import DVQA
 from pipeline.sources.icdar2019 import ART, LSVT, RECTS
 from pipeline.sources.icdar_txt import ICDAR2015, RCTW17
 from pipeline.sources.iconqa import ICONQA
