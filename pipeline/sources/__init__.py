@@ -6,6 +6,8 @@ from catalog.errors import UserError
 from pipeline.sources.ai2d import AI2D
 from pipeline.sources.alpaca import ALPACA, BELLE
 from pipeline.sources.aokvqa import AOKVQA
+from pipeline.sources.alpaca import ALPACA
+from pipeline.sources.arxivqa import ARXIVQA
 from pipeline.sources.base import Source
 from pipeline.sources.chartqa import CHARTQA
 from pipeline.sources.chat import SHAREGPT, ULTRACHAT
@@ -46,6 +48,7 @@ from pipeline.sources.nlvr import NLVR, NLVR2
 from pipeline.sources.ocrvqa import OCRVQA
 from pipeline.sources.orca import OPENHERMES, OPENORCA, SLIMORCA
 from pipeline.sources.qa_pairs import FIGUREQA, PLOTQA
+from pipeline.sources.realcqa import REALCQA
 from pipeline.sources.refer import REFCOCO, REFCOCO_PLUS, REFCOCOG
 from pipeline.sources.scienceqa import SCIENCEQA
 from pipeline.sources.smart101 import SMART101
@@ -72,6 +75,13 @@ from pipeline.sources.visdial import VISDIAL
 from pipeline.sources.visual7w import VISUAL7W
 from pipeline.sources.vizwiz import VIZWIZ
 from pipeline.sources.vqav2 import OKVQA, VQAV2
+from pipeline.sources.tabfact import TABFACT
+from pipeline.sources.textocr import COCOTEXT, TEXTOCR
+from pipeline.sources.textocr_gpt4v import TEXTOCR_GPT4V
+from pipeline.sources.textvqa import TEXTVQA
+from pipeline.sources.visualmrc import VISUALMRC
+from pipeline.sources.vqav2 import VQAV2
+from pipeline.sources.wikitablequestions import WIKITABLEQUESTIONS
 
 SOURCES: tuple[Source, ...] = (
     VQAV2,
@@ -117,11 +127,14 @@ SOURCES: tuple[Source, ...] = (
     INFOGRAPHICVQA,
     OCRVQA,
     STVQA,
+    VISUALMRC,
     CHARTQA,
     AI2D,
+    ARXIVQA,
     DVQA,
     FIGUREQA,
     PLOTQA,
+    REALCQA,
     TEXTOCR,
     COCOTEXT,
     TEXTOCR_GPT4V,
@@ -132,6 +145,8 @@ SOURCES: tuple[Source, ...] = (
     RCTW17,
     ICDAR2015,
     CTW,
+    TABFACT,
+    WIKITABLEQUESTIONS,
     REFCOCO,
     REFCOCO_PLUS,
     REFCOCOG,

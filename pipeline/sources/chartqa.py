@@ -17,13 +17,14 @@ SETS = ("human", "augmented")
 
 
 def splits(root: Path) -> dict[str, tuple[Path, ...]]:
-    """Return split -> its questions; the root is the release's folder, or the one around it."""
+    """Return split -> questions and tables; the root is the release's folder, or the one around it."""
     found: dict[str, tuple[Path, ...]] = {}
     for split in ("train", "val", "test"):
         folder = _folder(root) / split
         files = tuple(f for name in SETS if (f := folder / f"{split}_{name}.json").exists())
         if files:
-            found[split] = files
+            joined = [*folder.glob("tables/*.csv"), *folder.glob("annotations/*.json")]
+            found[split] = (*files, *sorted(joined))
     return found
 
 
@@ -35,6 +36,8 @@ def _folder(root: Path) -> Path:
 def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a question, in file order, human questions first."""
     for file in files:
+        if file.parent.name != split:  # a table or an annotation
+            continue
         record = partial(_record, root, split, file)
         yield from records("chartqa", split, relative(file, root), read_rows(file), record, key="#")
 

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +57,12 @@ def named(rows: list[list[str]]) -> Iterator[dict[str, str] | Bad]:
             yield Bad("broken_row", f"{len(cells)} cells, the header has {len(rows[0])}")
         else:
             yield dict(zip(rows[0], cells, strict=True))
+
+
+def as_table(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table as a model reads it; a cell's line breaks become spaces.
+
+    >>> as_table([["name", "cats"], ["Ada", "3\\n4"]])
+    ['name | cats', 'Ada | 3 4']
+    """
+    return [" | ".join(" ".join(cell.split("\n")) for cell in row) for row in rows]

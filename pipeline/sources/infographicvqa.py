@@ -34,22 +34,29 @@ OCR = (
 
 
 def splits(root: Path) -> dict[str, tuple[Path, ...]]:
-    """Return split -> its file, beside the pictures or one folder deeper."""
+    """Return split -> its file, beside the pictures or one folder deeper, and the OCR."""
     found: dict[str, tuple[Path, ...]] = {}
     # `_withQT` sorts behind the older file of the same split, and replaces it.
     for file in sorted([*root.glob("*.json"), *root.glob("*/*.json")], key=lambda f: f.name):
         if match := _NAME.fullmatch(file.name):
             found[match["split"]] = (file,)
-    return {split: found[split] for split in ("train", "val", "test") if split in found}
+    return {
+        split: (*found[split], *sorted(_ocr(root, split).glob("*.json")))
+        for split in ("train", "val", "test")
+        if split in found
+    }
+
+
+def _ocr(root: Path, split: str) -> Path:
+    return root / first_folder(root, [name.format(split=split) for name in OCR], OCR[0])
 
 
 def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a question, in file order."""
     pictures = first_folder(root, PICTURES, PICTURES[0])
-    ocr = root / first_folder(root, [name.format(split=split) for name in OCR], OCR[0])
     rows = data_rows(read_json(files[0]), files[0])
     name = relative(files[0], root)
-    record = partial(_record, split, name, pictures, ocr)
+    record = partial(_record, split, name, pictures, _ocr(root, split))
     return records("infographicvqa", split, name, rows, record, key="questionId")
 
 
