@@ -17,7 +17,7 @@ PDF_DPI = 144
 """Pages are drawn at this resolution: twice the PDF unit, A4 becomes 1191 x 1684 pixels."""
 MAX_PICKLE = 4 * 1024**3
 
-_PDFIUM = threading.Lock()
+PDFIUM = threading.Lock()
 """PDFium is not thread-safe, not even between documents."""
 
 
@@ -26,7 +26,7 @@ class Pdf:
 
     def __init__(self, path: Path) -> None:
         self._name = path.name
-        with _PDFIUM:
+        with PDFIUM:
             try:
                 self._document = pdfium.PdfDocument(path)
             except pdfium.PdfiumError as error:
@@ -34,7 +34,7 @@ class Pdf:
 
     def read(self, member: str) -> bytes:
         """Return page `member`, counted from 0, as PNG."""
-        with _PDFIUM:
+        with PDFIUM:
             if not member.isdecimal() or len(member) > 9 or int(member) >= len(self._document):
                 raise Refused(
                     "missing_file", f"{self._name} has {len(self._document)} pages, not {member!r}"
@@ -56,7 +56,7 @@ class Pdf:
             return buffer.getvalue()
 
     def close(self) -> None:
-        with _PDFIUM:
+        with PDFIUM:
             self._document.close()
 
 

@@ -6,7 +6,6 @@ from catalog.errors import UserError
 from pipeline.sources.ai2d import AI2D
 from pipeline.sources.alpaca import ALPACA, BELLE
 from pipeline.sources.aokvqa import AOKVQA
-from pipeline.sources.alpaca import ALPACA
 from pipeline.sources.arxivqa import ARXIVQA
 from pipeline.sources.base import Source
 from pipeline.sources.chartqa import CHARTQA
@@ -23,9 +22,6 @@ from pipeline.sources.fsvqa import FSVQA
 from pipeline.sources.geoqa import GEOQA, GEOQA_PLUS, UNIGEO
 from pipeline.sources.gqa import GQA
 from pipeline.sources.hub import DOCMATIX, FINEVISION, LLAVA_NEXT, LLAVA_ONEVISION, THE_CAULDRON
-from pipeline.sources.ctw import CTW
-from pipeline.sources.docvqa import DOCVQA
-from pipeline.sources.dvqa import DVQA
 from pipeline.sources.icdar2019 import ART, LSVT, RECTS
 from pipeline.sources.icdar_txt import ICDAR2015, RCTW17
 from pipeline.sources.iconqa import ICONQA
@@ -47,6 +43,7 @@ from pipeline.sources.m3it import M3IT
 from pipeline.sources.nlvr import NLVR, NLVR2
 from pipeline.sources.ocrvqa import OCRVQA
 from pipeline.sources.orca import OPENHERMES, OPENORCA, SLIMORCA
+from pipeline.sources.pdf import PDF
 from pipeline.sources.qa_pairs import FIGUREQA, PLOTQA
 from pipeline.sources.realcqa import REALCQA
 from pipeline.sources.refer import REFCOCO, REFCOCO_PLUS, REFCOCOG
@@ -54,6 +51,7 @@ from pipeline.sources.scienceqa import SCIENCEQA
 from pipeline.sources.smart101 import SMART101
 from pipeline.sources.stvqa import STVQA
 from pipeline.sources.synthdog import SYNTHDOG
+from pipeline.sources.tabfact import TABFACT
 from pipeline.sources.textcaps import TEXTCAPS
 from pipeline.sources.textocr import COCOTEXT, TEXTOCR
 from pipeline.sources.textocr_gpt4v import TEXTOCR_GPT4V
@@ -73,14 +71,9 @@ from pipeline.sources.vcr import VCR, VCR_QAR
 from pipeline.sources.vgqa import VGQA
 from pipeline.sources.visdial import VISDIAL
 from pipeline.sources.visual7w import VISUAL7W
+from pipeline.sources.visualmrc import VISUALMRC
 from pipeline.sources.vizwiz import VIZWIZ
 from pipeline.sources.vqav2 import OKVQA, VQAV2
-from pipeline.sources.tabfact import TABFACT
-from pipeline.sources.textocr import COCOTEXT, TEXTOCR
-from pipeline.sources.textocr_gpt4v import TEXTOCR_GPT4V
-from pipeline.sources.textvqa import TEXTVQA
-from pipeline.sources.visualmrc import VISUALMRC
-from pipeline.sources.vqav2 import VQAV2
 from pipeline.sources.wikitablequestions import WIKITABLEQUESTIONS
 
 SOURCES: tuple[Source, ...] = (
@@ -147,6 +140,7 @@ SOURCES: tuple[Source, ...] = (
     CTW,
     TABFACT,
     WIKITABLEQUESTIONS,
+    PDF,
     REFCOCO,
     REFCOCO_PLUS,
     REFCOCOG,

@@ -12,7 +12,8 @@ from typing import Any
 
 from catalog.record import IMAGE, Message, Record
 from pipeline.sources.base import Item, Source, need, relative, rest
-from pipeline.sources.delimited import named, read_csv, read_plain
+from pipeline.sources.delimited import tsv_rows
+from pipeline.sources.files import csv_rows
 from pipeline.sources.pairs import written
 from pipeline.sources.pdf import pages
 from pipeline.sources.rows import records
@@ -29,8 +30,7 @@ def splits(root: Path) -> dict[str, tuple[Path, ...]]:
 
 def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a receipt, in file order."""
-    plain = files[0].suffix == ".tsv"
-    rows = named(read_plain(files[0], "\t") if plain else read_csv(files[0]))
+    rows = tsv_rows(files[0]) if files[0].suffix == ".tsv" else csv_rows(files[0])
     name = relative(files[0], root)
     return records("deepform", split, name, rows, partial(_record, root, split, name), key="#")
 

@@ -85,7 +85,9 @@ def _record(source: str, split: str, file: str, answered: bool, position: int, r
     answer = written(_pair(item) for item in expected.split())
     if answer is not None:
         messages.append(Message(role="assistant", content=answer))
-    extra = rest(document, "filename", "text_best") | {"document": f"documents/{document['filename']}"}
+    extra = rest(document, "filename", "text_best") | {
+        "document": f"documents/{document['filename']}"
+    }
     return Record(
         source=source,
         split=split,

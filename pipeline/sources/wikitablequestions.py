@@ -12,7 +12,7 @@ from typing import Any
 
 from catalog.record import Message, Record
 from pipeline.sources.base import Bad, Item, Source, need, relative, rest, safe
-from pipeline.sources.delimited import as_table, lines_of, named, read_plain
+from pipeline.sources.delimited import as_table, lines_of, tsv_rows
 from pipeline.sources.rows import read_text, records
 
 HEADER = ["id", "utterance", "context", "targetValue"]
@@ -34,7 +34,7 @@ def _is_questions(file: Path) -> bool:
 
 def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a question, in file order."""
-    rows, name = named(read_plain(files[0], "\t")), relative(files[0], root)
+    rows, name = tsv_rows(files[0]), relative(files[0], root)
     return records(
         "wikitablequestions", split, name, rows, partial(_record, root, split, name), key="id"
     )
