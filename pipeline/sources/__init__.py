@@ -14,7 +14,9 @@ from pipeline.sources.clevr import CLEVR
 from pipeline.sources.coco_captions import COCO_CAPTIONS
 from pipeline.sources.cocoqa import COCOQA
 from pipeline.sources.ctw import CTW
+from pipeline.sources.deepform import DEEPFORM
 from pipeline.sources.docvqa import DOCVQA
+from pipeline.sources.due import DUE
 from pipeline.sources.dvqa import DVQA
 from pipeline.sources.flickr30k import FLICKR30K
 from pipeline.sources.fmiqa import FMIQA
@@ -28,6 +30,7 @@ from pipeline.sources.iconqa import ICONQA
 from pipeline.sources.infographicvqa import INFOGRAPHICVQA
 from pipeline.sources.interleaved import MMC4, OBELICS
 from pipeline.sources.kvqa import KVQA
+from pipeline.sources.kleister import KLEISTER_CHARITY, KLEISTER_NDA
 from pipeline.sources.llava import (
     ALLAVA,
     COMVINT,
@@ -41,6 +44,9 @@ from pipeline.sources.llava import (
 from pipeline.sources.lrv import LRV
 from pipeline.sources.m3it import M3IT
 from pipeline.sources.nlvr import NLVR, NLVR2
+from pipeline.sources.llavar import LLAVAR
+from pipeline.sources.mmc import MMC
+from pipeline.sources.multimodal_ocr import MULTIMODAL_OCR
 from pipeline.sources.ocrvqa import OCRVQA
 from pipeline.sources.orca import OPENHERMES, OPENORCA, SLIMORCA
 from pipeline.sources.pdf import PDF
@@ -124,6 +130,7 @@ SOURCES: tuple[Source, ...] = (
     CHARTQA,
     AI2D,
     ARXIVQA,
+    MMC,
     DVQA,
     FIGUREQA,
     PLOTQA,
@@ -138,9 +145,14 @@ SOURCES: tuple[Source, ...] = (
     RCTW17,
     ICDAR2015,
     CTW,
+    DEEPFORM,
+    KLEISTER_CHARITY,
+    KLEISTER_NDA,
     TABFACT,
     WIKITABLEQUESTIONS,
     PDF,
+    DUE,
+    MULTIMODAL_OCR,
     REFCOCO,
     REFCOCO_PLUS,
     REFCOCOG,
@@ -151,6 +163,7 @@ SOURCES: tuple[Source, ...] = (
     ALLAVA,
     SVIT,
     UNIMM_CHAT,
+    LLAVAR,
     LLAVA_NEXT,
     LLAVA_ONEVISION,
     THE_CAULDRON,

@@ -180,6 +180,8 @@ def test_the_fixture_goes_into_a_catalog(source: Source, tmp_path: Path) -> None
         ("realcqa", "realcqa", 1),
         ("tabfact", "tabfact", 405),
         ("wikitablequestions", "wikitablequestions", 100),
+        ("deepform", "deepform", 1300),
+        ("multimodal_ocr", "multimodal_ocr_json", 320),
         ("refcoco", "refer/data", 34),
         ("refcoco", "refer/edge_nonascii", 2),
         ("refcoco+", "refer/data", 18),
