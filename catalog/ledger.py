@@ -83,7 +83,9 @@ class FileHashes:
         self._database.close()
 
     def of(self, file: Path) -> str:
-        """Return the SHA-256 of a file's content, as hex."""
+        """Return the SHA-256 of a file's content, as hex; of a folder's: of all names and contents."""
+        if file.is_dir():
+            return self._of_folder(file)
         state = _state(file)
         row = self._database.execute(
             "SELECT state, sha256 FROM hashes WHERE path = ?", (str(file.absolute()),)
@@ -94,6 +96,12 @@ class FileHashes:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         self._put(file, state, digest)
         return digest
+
+    def _of_folder(self, folder: Path) -> str:
+        digest = hashlib.sha256()
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            digest.update(orjson.dumps([file.relative_to(folder).as_posix(), self.of(file)]))
+        return digest.hexdigest()
 
     def of_or_empty(self, file: Path) -> str:
         """Return the SHA-256 of a file's content, or "" where it cannot be read."""

@@ -28,6 +28,7 @@ from catalog.schema import image_table, refusal_table, sample_table
 from pipeline.checks import Picture, Refused, check_record, inside, measure, read_picture
 from pipeline.jobs import Job
 from pipeline.sources import Source, find
+from pipeline.sources.regions import placed
 
 INGEST_VERSION = 1
 """Raise when the same official bytes would give other rows."""
@@ -166,6 +167,7 @@ def build(chunk: Chunk, catalog: Path) -> Built:
                     raise outcome
                 found.append(outcome)
             displayed = tuple(picture.displayed for _, picture in found)
+            item = placed(item, displayed)
             check_record(item, displayed)
         except Refused as reason:
             refusals.append(_refusal(item, reason))

@@ -63,7 +63,8 @@ def conversation(row: Mapping[str, Any], boxes: BoxFormat, system: str | None = 
         )
         for message in row["messages"]
     ]
-    if row["task"] == "grounding" and not any(turn.role == "assistant" for turn in turns):
+    answered = any(turn.role == "assistant" for turn in turns)
+    if row["task"] == "grounding" and row["regions"] and not answered:
         turns = _grounding(turns, row, boxes)
     elif row["regions"]:
         turns = [replace(turn, content=_with_boxes(turn.content, row, boxes)) for turn in turns]

@@ -13,6 +13,7 @@ from pipeline.sources.chat import SHAREGPT, ULTRACHAT
 from pipeline.sources.clevr import CLEVR
 from pipeline.sources.coco_captions import COCO_CAPTIONS
 from pipeline.sources.cocoqa import COCOQA
+from pipeline.sources.coco_instances import COCO_INSTANCES, LVIS, OBJECTS365
 from pipeline.sources.ctw import CTW
 from pipeline.sources.deepform import DEEPFORM
 from pipeline.sources.docvqa import DOCVQA
@@ -50,6 +51,8 @@ from pipeline.sources.multimodal_ocr import MULTIMODAL_OCR
 from pipeline.sources.ocrvqa import OCRVQA
 from pipeline.sources.orca import OPENHERMES, OPENORCA, SLIMORCA
 from pipeline.sources.pdf import PDF
+from pipeline.sources.panoptic import COCO_PANOPTIC
+from pipeline.sources.psg import PSG
 from pipeline.sources.qa_pairs import FIGUREQA, PLOTQA
 from pipeline.sources.realcqa import REALCQA
 from pipeline.sources.refer import REFCOCO, REFCOCO_PLUS, REFCOCOG
@@ -156,6 +159,11 @@ SOURCES: tuple[Source, ...] = (
     REFCOCO,
     REFCOCO_PLUS,
     REFCOCOG,
+    COCO_INSTANCES,
+    COCO_PANOPTIC,
+    LVIS,
+    OBJECTS365,
+    PSG,
     LLAVA,
     LLAVA_INSTRUCT,
     LLAVA_MIX665K,

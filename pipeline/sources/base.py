@@ -24,7 +24,10 @@ class Source:
     files: tuple[str, ...]
     """Official file names relative to the root, as users see them."""
     splits: Callable[[Path], dict[str, tuple[Path, ...]]]
-    """Root -> the splits found there with the annotation files each is read from."""
+    """Root -> the splits found there with the annotation files each is read from.
+
+    Where a release has a small file for every picture, their folder stands for all of them.
+    """
     reader: Callable[[Path, str, tuple[Path, ...]], Iterator[Item]]
     """(root, split, its files) -> items in file order. No picture is opened."""
     license: str

@@ -137,10 +137,17 @@ def test_the_fixture_goes_into_a_catalog(source: Source, tmp_path: Path) -> None
     assert sum(part.records + part.refused for part in built) == len(items)
 
 
+REFUSED = {"objects365": {"no_category": 1}}
+"""The sample has a box of a category that its own list lacks."""
+
+
 @needs_samples
 @pytest.mark.parametrize(
     ("name", "folder", "records"),
     [
+        ("lvis", "lvis_v1_derived", 12),
+        ("objects365", "objects365", 4),
+        ("psg", "psg", 1),
         ("vqav2", "textvqa_vqaformat", 60),
         ("aokvqa", "aokvqa", 1),
         ("scienceqa", "scienceqa", 69),
@@ -214,3 +221,6 @@ def test_shards_that_img2dataset_wrote_read_alike_in_every_shape(shape: str) -> 
     assert len(captions) == 7
     assert captions[0] == ""
     assert "a classroom with a chalkboard and a framed picture" in captions
+    refused = Counter(item["refused"] for item in items if "refused" in item)
+    assert refused == REFUSED.get(name, {})
+    assert len(items) - refused.total() == records
