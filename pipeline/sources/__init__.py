@@ -23,6 +23,7 @@ from pipeline.sources.flickr30k import FLICKR30K
 from pipeline.sources.fmiqa import FMIQA
 from pipeline.sources.fsvqa import FSVQA
 from pipeline.sources.geoqa import GEOQA, GEOQA_PLUS, UNIGEO
+from pipeline.sources.flickr30k_entities import FLICKR30K_ENTITIES
 from pipeline.sources.gqa import GQA
 from pipeline.sources.hub import DOCMATIX, FINEVISION, LLAVA_NEXT, LLAVA_ONEVISION, THE_CAULDRON
 from pipeline.sources.icdar2019 import ART, LSVT, RECTS
@@ -159,6 +160,7 @@ SOURCES: tuple[Source, ...] = (
     REFCOCO,
     REFCOCO_PLUS,
     REFCOCOG,
+    FLICKR30K_ENTITIES,
     COCO_INSTANCES,
     COCO_PANOPTIC,
     LVIS,
