@@ -82,6 +82,7 @@ from pipeline.sources.vgqa import VGQA
 from pipeline.sources.visdial import VISDIAL
 from pipeline.sources.visual7w import VISUAL7W
 from pipeline.sources.visualmrc import VISUALMRC
+from pipeline.sources.visual_genome import VG_OBJECTS, VG_REGIONS, VG_RELATIONSHIPS
 from pipeline.sources.vizwiz import VIZWIZ
 from pipeline.sources.vqav2 import OKVQA, VQAV2
 from pipeline.sources.wikitablequestions import WIKITABLEQUESTIONS
@@ -161,6 +162,9 @@ SOURCES: tuple[Source, ...] = (
     REFCOCO_PLUS,
     REFCOCOG,
     FLICKR30K_ENTITIES,
+    VG_REGIONS,
+    VG_OBJECTS,
+    VG_RELATIONSHIPS,
     COCO_INSTANCES,
     COCO_PANOPTIC,
     LVIS,

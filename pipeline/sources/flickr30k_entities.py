@@ -23,6 +23,8 @@ SPLITS = ("train", "val", "test")
 PICTURES = ("flickr30k-images", "flickr30k_images", "images")
 GROUND = "Describe the picture in one sentence, with the boxes of what you name."
 OPENING = "[/EN#"
+FAR = 1_000_000
+"""No coordinate is so large."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,9 +150,12 @@ def _annotation(folder: Path, key: str) -> dict[str, Any]:
 def _number(element: Element, key: str) -> int:
     text = element.findtext(key)
     try:
-        return int(text or "")
-    except ValueError as error:
-        raise Bad("wrong_type", f"<{key}> is {text!r:.40}, expected a whole number") from error
+        value = int(text or "")
+    except ValueError:
+        value = FAR
+    if abs(value) >= FAR:
+        raise Bad("wrong_type", f"<{key}> is {text!r:.40}, expected a whole number of pixels")
+    return value
 
 
 def phrases(line: str) -> tuple[list[str], list[Phrase]]:
@@ -177,6 +182,8 @@ def phrases(line: str) -> tuple[list[str], list[Phrase]]:
             chain, types, first = opened
             words.append(token[:-1])
             inside = tuple(words[first:])
+            if not any(inside):
+                raise Bad("broken_phrase", f"a phrase without words: {line!r:.200}")
             found.append(Phrase(chain=chain, types=types, words=inside, first=first))
             opened = None
             continue

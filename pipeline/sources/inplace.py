@@ -1,4 +1,4 @@
-"""Large JSON objects read in place: the elements of their lists, one at a time, in any order.
+"""Large JSON files read in place: the elements of their lists, one at a time, in any order.
 
 A COCO file of several gigabytes holds images and annotations in two long lists. Only where each
 element begins and ends is kept in memory, 16 bytes an element; the file itself is mapped.
@@ -20,6 +20,8 @@ from pipeline.sources.base import Bad
 
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]', re.DOTALL)
 _COLON = re.compile(rb"\s*:")
+WHOLE = ""
+"""Name of the list that is the whole file."""
 _BLANK = b" \t\r\n,"
 
 
@@ -35,13 +37,13 @@ class Elements:
 
 
 class Lists:
-    """The lists at the top of a JSON object, mapped from its file."""
+    """The lists at the top of a JSON object, or the list that a file is, mapped from it."""
 
     def __init__(self, file: Path, names: Sequence[str]) -> None:
         """Find the elements of the lists of these names.
 
         Raises:
-            DataError: the file is no whole JSON object.
+            DataError: the file is not whole JSON.
         """
         self.file = file
         self.buffer: mmap.mmap | bytes = b""
@@ -60,7 +62,8 @@ class Lists:
             DataError: there is no such list.
         """
         if name not in self.found:
-            raise DataError(f"no list {name!r}", file=self.file, fix="take the official file")
+            what = f"no list {name!r}" if name else "not a list"
+            raise DataError(what, file=self.file, fix="take the official file")
         return len(self.found[name])
 
     def load(self, name: str, place: int) -> Any:
@@ -106,44 +109,41 @@ def _scan(lists: Lists, names: set[str]) -> dict[str, Elements]:
     buffer = lists.buffer
     begin = len(codecs.BOM_UTF8) if buffer[:3] == codecs.BOM_UTF8 else 0
     found: dict[str, Elements] = {}
-    depth, key, into = 0, None, None
+    depth, level, key, into = 0, 1, None, None
     opened = last = begin
     for match in _TOKEN.finditer(buffer, begin):
         token = match[0]
         if token[0] == 0x22:
-            if depth == 1:
+            if depth == level == 1:
                 key = token if _COLON.match(buffer, match.end()) else None
             continue
         if token in b"{[":
-            if depth == 0 and token == b"[":
-                raise DataError(
-                    "a list, not an object", file=lists.file, fix="take the official file"
-                )
-            if depth == 1:
-                name = _text(key)
-                into = (
-                    found.setdefault(name, Elements()) if token == b"[" and name in names else None
-                )
+            if depth == 0:
+                level = 1 if token == b"{" else 0
+            if depth == level:
+                name = _text(key) if level else WHOLE
+                taken = token == b"[" and name in names
+                into = found.setdefault(name, Elements()) if taken else None
                 last = match.end()
-            elif depth == 2 and into is not None:
+            elif depth == level + 1 and into is not None:
                 opened = match.start()
             depth += 1
             continue
         depth -= 1
-        if depth == 2 and into is not None:
+        if depth == level + 1 and into is not None:
             _bare(into, buffer, last, opened)
             into.starts.append(opened)
             into.ends.append(match.end())
             last = match.end()
-        elif depth == 1:
+        elif depth == level:
             if into is not None:
                 _bare(into, buffer, last, match.start())
             into, key = None, None
-        elif depth == 0:
+        if depth == 0:
             if rest := bytes(buffer[match.end() :]).strip():
                 raise lists.broken(match.end(), f"more after its end: {rest[:20]!r}")
             return found
-        elif depth < 0:
+        if depth < 0:
             break
     raise lists.broken(len(buffer), "it ends early")
 

@@ -146,6 +146,9 @@ REFUSED = {"objects365": {"no_category": 1}}
     ("name", "folder", "records"),
     [
         ("flickr30k_entities", "flickr30k_entities", 5),
+        ("vg_regions", "visual_genome", 3),
+        ("vg_objects", "visual_genome", 3),
+        ("vg_relationships", "visual_genome", 1),
         ("lvis", "lvis_v1_derived", 12),
         ("objects365", "objects365", 4),
         ("psg", "psg", 1),
