@@ -25,6 +25,7 @@ from pipeline.sources.fsvqa import FSVQA
 from pipeline.sources.geoqa import GEOQA, GEOQA_PLUS, UNIGEO
 from pipeline.sources.flickr30k_entities import FLICKR30K_ENTITIES
 from pipeline.sources.gqa import GQA
+from pipeline.sources.grit import GRIT
 from pipeline.sources.hub import DOCMATIX, FINEVISION, LLAVA_NEXT, LLAVA_ONEVISION, THE_CAULDRON
 from pipeline.sources.icdar2019 import ART, LSVT, RECTS
 from pipeline.sources.icdar_txt import ICDAR2015, RCTW17
@@ -170,6 +171,7 @@ SOURCES: tuple[Source, ...] = (
     LVIS,
     OBJECTS365,
     PSG,
+    GRIT,
     LLAVA,
     LLAVA_INSTRUCT,
     LLAVA_MIX665K,

@@ -17,11 +17,11 @@ from catalog.record import IMAGE, ImageRef, Message, Record, Region, region_mark
 from pipeline.sources.base import Bad, Item, Source, first_folder, refusal
 from pipeline.sources.regions import flags
 from pipeline.sources.safe_xml import read_xml
+from pipeline.sources.spans import GROUND
 
 NAME = "flickr30k_entities"
 SPLITS = ("train", "val", "test")
 PICTURES = ("flickr30k-images", "flickr30k_images", "images")
-GROUND = "Describe the picture in one sentence, with the boxes of what you name."
 OPENING = "[/EN#"
 FAR = 1_000_000
 """No coordinate is so large."""

@@ -149,6 +149,7 @@ REFUSED = {"objects365": {"no_category": 1}}
         ("vg_regions", "visual_genome", 3),
         ("vg_objects", "visual_genome", 3),
         ("vg_relationships", "visual_genome", 1),
+        ("grit", "grit_kosmos2", 3),
         ("lvis", "lvis_v1_derived", 12),
         ("objects365", "objects365", 4),
         ("psg", "psg", 1),

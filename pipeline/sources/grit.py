@@ -1,0 +1,144 @@
+"""GRIT (Kosmos-2): web pictures whose captions' phrases have boxes -> one Record a picture.
+
+Format: https://github.com/microsoft/unilm/tree/master/kosmos-2. Tables (split `table`: Parquet or
+JSON Lines) name pictures by url; shards that img2dataset downloaded (split `shards`) hold them.
+Boxes are fractions of the sides and so hold for resized pictures too: ingest places them anew by
+the picture's measured size. Like Kosmos-2, the caption to learn marks the expressions that no
+other contains, scored 0.65 or more [threshold unverified]; all others are regions as well. The
+TSV form of unilm's own scripts is not read.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from catalog.record import IMAGE, ImageRef, Message, Record, Region
+from pipeline.sources.base import Bad, Item, Source, need, refusal, relative, rest, safe
+from pipeline.sources.files import json_lines
+from pipeline.sources.regions import FRACTIONS, flags, numbers, relative_box
+from pipeline.sources.rows import read_parquet
+from pipeline.sources.shards import tar_samples
+from pipeline.sources.spans import GROUND, Span, marked, outermost
+
+KINDS = ("noun_chunks", "ref_exps")
+SCORE = 0.65
+"""Least score of a box to learn."""
+LICENSE = "annotations MS-PL [unverified], pictures of third parties"
+
+
+def splits(root: Path) -> dict[str, tuple[Path, ...]]:
+    """Return `table` -> Parquet and JSON Lines files, `shards` -> tars."""
+    tables = (*sorted(root.glob("*.parquet")), *sorted(root.glob("*.jsonl")))
+    shards = tuple(sorted(root.glob("*.tar")))
+    # img2dataset leaves a table of statuses beside each tar.
+    tables = tuple(file for file in tables if not file.with_suffix(".tar").exists())
+    return {split: files for split, files in {"table": tables, "shards": shards}.items() if files}
+
+
+def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
+    """Yield one record a row, file by file."""
+    for file in files:
+        place = relative(file, root)
+        for position, (row, image) in enumerate(_rows(file, place)):
+            key: object = f"{place}#{position}"
+            try:
+                if isinstance(row, Bad):
+                    raise row
+                key = str(need(row, "id", (int, str)))
+                yield _record(split, place, key, row, image)
+            except Bad as bad:
+                yield refusal("grit", split, place, key, bad)
+
+
+def _rows(file: Path, place: str) -> Iterator[tuple[Any, ImageRef | None]]:
+    """Yield rows with the reference of their picture, None where only its url is known."""
+    if file.suffix == ".tar":
+        for sample in tar_samples(file):
+            try:
+                row = sample.row()
+                status = row.get("status", "success")
+                if status != "success":
+                    raise Bad("not_downloaded", f"{status!r}: {row.get('error_message')!r:.200}")
+                yield row, ImageRef(path=place, member=sample.picture())
+            except Bad as bad:
+                yield bad, None
+    else:
+        rows = read_parquet(file) if file.suffix == ".parquet" else json_lines(file)
+        yield from ((row, None) for row in rows)
+
+
+def _record(split: str, file: str, key: str, row: dict[str, Any], image: ImageRef | None) -> Record:
+    caption = need(row, "caption", str)
+    if not caption.strip():
+        raise Bad("empty_caption", "the caption is blank")
+    size = need(row, "width", (int, float)), need(row, "height", (int, float))
+    found: list[tuple[Span, Region]] = []
+    for kind in KINDS:
+        for entry in need(row, kind, list):
+            start, end, *box, score = numbers(entry, kind, 7)
+            span = int(start), int(end)
+            if not 0 <= span[0] < span[1] <= len(caption):
+                raise Bad("bad_span", f"{kind}: {span} in a caption of {len(caption)} characters")
+            found.append((span, _region(kind, caption[slice(*span)], box, size, score)))
+    said = [
+        span for span, r in found if r.extra["kind"] == "ref_exps" and r.extra["score"] >= SCORE
+    ]
+    text = marked(
+        [
+            (*span, [at for at, (other, region) in enumerate(found) if _same(other, region, span)])
+            for span in outermost(said)
+        ],
+        caption,
+    )
+    return Record(
+        source="grit",
+        split=split,
+        native_id=key,
+        task="caption",
+        images=(image or ImageRef(path=safe(need(row, "url", str))),),
+        messages=(
+            Message(role="user", content=f"{IMAGE}\n{GROUND}"),
+            Message(role="assistant", content=text.text),
+        ),
+        answers=(caption,),
+        regions=tuple(_spanned(region, text.moved(span)) for span, region in found),
+        license=LICENSE,
+        extra=rest(row, "caption", *KINDS),
+        file=file,
+    )
+
+
+def _region(
+    kind: str, phrase: str, box: list[float], size: tuple[float, float], score: float
+) -> Region:
+    width, height = size
+    x0, y0, x1, y1 = box
+    corners = (x0 * width, y0 * height, x1 * width, y1 * height)
+    return Region(
+        label=phrase,
+        box=corners,
+        extra={"kind": kind, "score": score}
+        | relative_box(box, FRACTIONS)
+        | flags(corners, width, height),
+    )
+
+
+def _same(other: Span, region: Region, span: Span) -> bool:
+    extra = region.extra
+    return other == span and extra["kind"] == "ref_exps" and extra["score"] >= SCORE
+
+
+def _spanned(region: Region, span: Span) -> Region:
+    return Region(label=region.label, box=region.box, span=span, extra=region.extra)
+
+
+GRIT = Source(
+    name="grit",
+    title="GRIT (Kosmos-2)",
+    family="region",
+    files=("coyo_*_snappy.parquet or *.jsonl, by url", "or img2dataset's NNNNN.tar, with pictures"),
+    splits=splits,
+    reader=read,
+    license=LICENSE,
+    homepage="https://github.com/microsoft/unilm/tree/master/kosmos-2",
+)
