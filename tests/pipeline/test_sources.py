@@ -85,6 +85,8 @@ def strings(content: object) -> list[str]:
 
 
 def texts(value: object) -> list[str]:
+def strings(value: object) -> list[str]:
+    """Return every text in a file's records: its head, of one value each, is not theirs."""
     if isinstance(value, str):
         return [value]
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
