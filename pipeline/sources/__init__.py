@@ -30,6 +30,7 @@ from pipeline.sources.hub import DOCMATIX, FINEVISION, LLAVA_NEXT, LLAVA_ONEVISI
 from pipeline.sources.icdar2019 import ART, LSVT, RECTS
 from pipeline.sources.icdar_txt import ICDAR2015, RCTW17
 from pipeline.sources.iconqa import ICONQA
+from pipeline.sources.hub import DOCMATIX, FINEVISION, LLAVA_NEXT, LLAVA_ONEVISION, THE_CAULDRON
 from pipeline.sources.infographicvqa import INFOGRAPHICVQA
 from pipeline.sources.interleaved import MMC4, OBELICS
 from pipeline.sources.kvqa import KVQA
