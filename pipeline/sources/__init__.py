@@ -35,6 +35,8 @@ from pipeline.sources.infographicvqa import INFOGRAPHICVQA
 from pipeline.sources.interleaved import MMC4, OBELICS
 from pipeline.sources.kvqa import KVQA
 from pipeline.sources.kleister import KLEISTER_CHARITY, KLEISTER_NDA
+from pipeline.sources.internvl import INTERNVL
+from pipeline.sources.llama_factory import LLAMA_FACTORY
 from pipeline.sources.llava import (
     ALLAVA,
     COMVINT,
@@ -51,6 +53,7 @@ from pipeline.sources.nlvr import NLVR, NLVR2
 from pipeline.sources.llavar import LLAVAR
 from pipeline.sources.mmc import MMC
 from pipeline.sources.multimodal_ocr import MULTIMODAL_OCR
+from pipeline.sources.ms_swift import MS_SWIFT
 from pipeline.sources.ocrvqa import OCRVQA
 from pipeline.sources.orca import OPENHERMES, OPENORCA, SLIMORCA
 from pipeline.sources.pdf import PDF
@@ -58,6 +61,7 @@ from pipeline.sources.panoptic import COCO_PANOPTIC
 from pipeline.sources.psg import PSG
 from pipeline.sources.qa_pairs import FIGUREQA, PLOTQA
 from pipeline.sources.realcqa import REALCQA
+from pipeline.sources.qwen_vl import QWEN_VL
 from pipeline.sources.refer import REFCOCO, REFCOCO_PLUS, REFCOCOG
 from pipeline.sources.scienceqa import SCIENCEQA
 from pipeline.sources.smart101 import SMART101
@@ -188,6 +192,10 @@ SOURCES: tuple[Source, ...] = (
     FINEVISION,
     MMC4,
     OBELICS,
+    INTERNVL,
+    QWEN_VL,
+    MS_SWIFT,
+    LLAMA_FACTORY,
     SHAREGPT,
     ULTRACHAT,
     ALPACA,

@@ -7,6 +7,7 @@ MiniCPM-V, InternLM-XComposer, xtuner, ms-swift, LLaMA-Factory and OpenAI's list
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -97,6 +98,16 @@ def dialog_of(row: Mapping[str, Any], *, at: At = safe, monologue: bool = False)
     if len(messages) < len(read) or not all(turn.plain for turn in read):
         extra[key] = turns
     return Dialog(messages=tuple(messages), images=tuple(images), extra=extra)
+
+
+def local(root: Path) -> At:
+    """Return what takes paths below the root, written from the root or from the top of the disk.
+
+    >>> local(Path("/data"))("/data/a.jpg"), local(Path("/data"))("b.jpg")
+    ('a.jpg', 'b.jpg')
+    """
+    top = f"{root.resolve().as_posix()}/"
+    return lambda path: safe(path.removeprefix("file://").removeprefix(top))
 
 
 def turns_of(row: Mapping[str, Any]) -> tuple[str, list[Any]]:
