@@ -30,6 +30,7 @@ from pipeline.sources.hub import DOCMATIX, FINEVISION, LLAVA_NEXT, LLAVA_ONEVISI
 from pipeline.sources.icdar2019 import ART, LSVT, RECTS
 from pipeline.sources.icdar_txt import ICDAR2015, RCTW17
 from pipeline.sources.iconqa import ICONQA
+from pipeline.sources.finetune import LMMS_ENGINE, MINICPM_V, XCOMPOSER, XTUNER
 from pipeline.sources.hub import DOCMATIX, FINEVISION, LLAVA_NEXT, LLAVA_ONEVISION, THE_CAULDRON
 from pipeline.sources.infographicvqa import INFOGRAPHICVQA
 from pipeline.sources.interleaved import MMC4, OBELICS
@@ -54,6 +55,7 @@ from pipeline.sources.llavar import LLAVAR
 from pipeline.sources.mmc import MMC
 from pipeline.sources.multimodal_ocr import MULTIMODAL_OCR
 from pipeline.sources.ms_swift import MS_SWIFT
+from pipeline.sources.multimodal_ocr import MULTIMODAL_OCR
 from pipeline.sources.ocrvqa import OCRVQA
 from pipeline.sources.orca import OPENHERMES, OPENORCA, SLIMORCA
 from pipeline.sources.pdf import PDF
@@ -196,6 +198,10 @@ SOURCES: tuple[Source, ...] = (
     QWEN_VL,
     MS_SWIFT,
     LLAMA_FACTORY,
+    MINICPM_V,
+    XCOMPOSER,
+    XTUNER,
+    LMMS_ENGINE,
     SHAREGPT,
     ULTRACHAT,
     ALPACA,

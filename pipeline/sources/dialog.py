@@ -34,13 +34,17 @@ ROLES: dict[str, Role] = {
     "function_call": "assistant",
     "tool_call": "assistant",
 }
-PLAIN = {"human", "user", "gpt", "assistant", "system", "tool"}
+PLAIN = {"human", "user", "gpt", "assistant", "bot", "system", "tool"}
 """Speakers that the role alone tells; other names stay in `extra`."""
 TURNS = ("conversations", "conversation", "messages", "items")
 MARKS = (IMAGE, "<ImageHere>", "<IMG_CONTEXT>")
 """How a picture's place is spelled; a record keeps to one spelling."""
 MEDIA = ("video", "videos", "audio", "audios")
 WEIGHTS = ("weight", "loss", "loss_weight", "loss_scale")
+DATA_URL = "data:"
+INLINE = {"path", "member"}
+"""The keys that `referred` puts in the place of a base64 picture."""
+Place = str | ImageRef
 At = Callable[[str], str]
 """A picture's path as the record gives it -> its place under the root."""
 
@@ -53,13 +57,14 @@ class Dialog:
     images: tuple[ImageRef, ...]
     extra: dict[str, Any]
     regions: tuple[Region, ...] = ()
+    answers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Turn:
     message: Message
-    pictures: tuple[str, ...]
-    """Paths given inside the turn."""
+    pictures: tuple[Place, ...]
+    """Pictures given inside the turn."""
     plain: bool
     """Whether the message holds all that the turn says."""
 
@@ -82,9 +87,7 @@ def dialog_of(row: Mapping[str, Any], *, at: At = safe, monologue: bool = False)
     extra = rest(row, key)
     beside = next((name for name in ("image", "images") if row.get(name)), "")
     given = extra.pop(beside, None)
-    paths = _beside(given)
-    if not paths:
-        paths.extend(path for turn in read for path in turn.pictures)
+    paths = _beside(given) or [path for turn in read for path in turn.pictures]
     if isinstance(given, dict) and "path" not in given:
         messages, paths = _named(messages, given)
         extra[beside] = given
@@ -166,7 +169,7 @@ def _turn(turn: Any) -> _Turn:
         raise Bad("unknown_role", f"speaker {speaker!r:.80}, expected one of {', '.join(ROLES)}")
     given = turn.get("value", turn.get("content"))
     calls = turn.get("tool_calls")
-    pictures: list[str] = []
+    pictures: list[Place] = []
     if isinstance(given, list):
         text, pictures = _parts(given)
     elif isinstance(calls, list) and calls and not given:
@@ -191,13 +194,13 @@ def _turn(turn: Any) -> _Turn:
     )
 
 
-def _parts(parts: Sequence[Any]) -> tuple[str, list[str]]:
+def _parts(parts: Sequence[Any]) -> tuple[str, list[Place]]:
     """Return a turn given as a list of parts, each picture marked where it stands.
 
     xtuner lists its pictures first and marks their places in the text: then those marks hold.
     """
     texts: list[str] = []
-    pictures: list[str] = []
+    pictures: list[Place] = []
     for part in parts:
         kind = part.get("type") if isinstance(part, dict) else "text"
         if kind == "text":
@@ -217,52 +220,67 @@ def _parts(parts: Sequence[Any]) -> tuple[str, list[str]]:
     return "".join(texts), pictures
 
 
-def _path(part: Mapping[str, Any]) -> str | None:
+def _path(part: Mapping[str, Any]) -> Place | None:
     """Return where a picture part says its picture is; None where `images` of the row says it."""
     keys = ("image_url", "image", "url", "value")
     given = next((part[key] for key in keys if part.get(key)), None)
-    if isinstance(given, dict):
-        given = need(given, "url", str)
-    return None if given is None else _text(given)
+    if isinstance(given, dict) and set(given) != INLINE:
+        given = need(given, "url", (str, dict))
+    return None if given is None else _place(given)
 
 
-def _beside(value: Any) -> list[str | ImageRef]:
-    """Return the paths of `image` or `images`: of a string, a list, lists in a list, or None."""
+def _beside(value: Any) -> list[Place]:
+    """Return the pictures of `image` or `images`: of a path, a list, lists in a list, or None."""
     if value is None:
         return []
-    if isinstance(value, ImageRef):
-        return [value]
     if isinstance(value, list):
-        return [path for item in value for path in _beside("" if item is None else item)]
-    if isinstance(value, dict):
+        return [place for item in value for place in _beside("" if item is None else item)]
+    if isinstance(value, dict) and set(value) != INLINE:
         # ms-swift's {path, bytes}, or MiniCPM-V's {placeholder: path}, whose order the text gives.
-        value = value.get("path", list(value.values()))
-        return _beside(value)
-    return [_text(value)]
+        return _beside(value.get("path", list(value.values())))
+    return [_place(value)]
 
 
-def _text(path: Any) -> str:
-    if not isinstance(path, str):
-        raise Bad("wrong_type", f"a picture's path is {path!r:.80}, not text")
-    if not path:
-        raise Bad("wrong_type", "a picture's path is empty")
-    if path.startswith("data:"):
+def _place(value: Any) -> Place:
+    if isinstance(value, ImageRef):
+        return value
+    if isinstance(value, dict) and set(value) == INLINE:
+        return ImageRef(**value)
+    if not isinstance(value, str) or not value:
+        raise Bad("wrong_type", f"a picture's path is {value!r:.80}, not text")
+    if value.startswith(DATA_URL):
         raise Bad("inline_picture", "a picture is base64 inside the record, not a file")
-    return path
+    return value
+
+
+def referred(value: Any, file: str, member: str) -> Any:
+    """Return a record whose base64 pictures are replaced by where they stand.
+
+    >>> referred({"images": ["data:image/png;base64,aGk="]}, "a.json", "7:")
+    {'images': [{'path': 'a.json', 'member': '7:images.0'}]}
+    """
+    dot = "" if member.endswith(":") else "."
+    if isinstance(value, dict):
+        return {key: referred(v, file, f"{member}{dot}{key}") for key, v in value.items()}
+    if isinstance(value, list):
+        return [referred(v, file, f"{member}{dot}{number}") for number, v in enumerate(value)]
+    if isinstance(value, str) and value.startswith(DATA_URL):
+        return {"path": file, "member": member}
+    return value
 
 
 def _named(
     messages: Sequence[Message], paths: Mapping[str, Any]
-) -> tuple[list[Message], list[str | ImageRef]]:
+) -> tuple[list[Message], list[Place]]:
     """Order pictures whose marks have names, such as `<image_00>`, as the text shows them."""
     names = re.compile("|".join(re.escape(name) for name in paths if name) or "(?!)")
     shown = [name for message in messages for name in names.findall(message.content)]
     if not shown:
-        return list(messages), [_text(path) for path in paths.values()]
+        return list(messages), [_place(path) for path in paths.values()]
     if sorted(shown) != sorted(paths):
         raise Bad("placeholder_mismatch", f"marks {shown} for the pictures {sorted(paths)}")
     marked = [replace(m, content=names.sub(IMAGE, m.content)) for m in messages]
-    return marked, [_text(paths[name]) for name in shown]
+    return marked, [_place(paths[name]) for name in shown]
 
 
 def placed(messages: Sequence[Message], pictures: int) -> tuple[list[Message], str]:

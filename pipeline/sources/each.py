@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from catalog.record import Record
+from catalog.record import Record, Task
 from pipeline.sources.base import (
     Bad,
     Item,
@@ -17,7 +17,7 @@ from pipeline.sources.base import (
     refusal,
     relative,
 )
-from pipeline.sources.dialog import Dialog
+from pipeline.sources.dialog import Dialog, referred
 
 Splits = Callable[[Path], dict[str, tuple[Path, ...]]]
 Reader = Callable[[Path, str, tuple[Path, ...]], Iterator[Item]]
@@ -88,15 +88,16 @@ def _read(
                 if not isinstance(row, dict):
                     raise Bad("wrong_type", f"the record is {type(row).__name__}, not an object")
                 key = record_id(row, f"{name}#{position}", seen)
-                said = say(root, row)
+                said = _said(say, rows, root, row, name, position)
                 own = row.get("license")
                 yield Record(
                     source=source,
                     split=split,
                     native_id=key,
-                    task="conversation" if said.images else "text",
+                    task=_task(said),
                     images=said.images,
                     messages=said.messages,
+                    answers=said.answers,
                     regions=said.regions,
                     license=own if isinstance(own, str) and own else license,
                     extra=said.extra,
@@ -104,6 +105,24 @@ def _read(
                 )
             except Bad as bad:
                 yield refusal(source, split, name, key, bad)
+
+
+def _said(
+    say: Say, rows: Rows, root: Path, row: dict[str, Any], file: str, position: int
+) -> Dialog:
+    try:
+        return say(root, row)
+    except Bad as bad:
+        # A row as it stands in its file can be told by its place there.
+        if bad.reason != "inline_picture" or rows is not rows_of_json:
+            raise
+        return say(root, referred(row, file, f"{position}:"))
+
+
+def _task(said: Dialog) -> Task:
+    if said.answers is not None:
+        return "vqa"
+    return "conversation" if said.images else "text"
 
 
 def record_id(row: dict[str, Any], place: str, seen: set[str]) -> str:

@@ -91,6 +91,14 @@ def strings(value: object) -> list[str]:
         return [value]
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return [word for item in inner for word in texts(item)]
+    if isinstance(value, list):
+        return [word for item in value for word in strings(item)]
+    if isinstance(value, dict):
+        lists = [item for item in value.values() if isinstance(item, list)]
+        inner = lists if lists and "data_subtype" in value else list(value.values())
+        inner = [value["data"]] if {"dataset_name", "data"} <= set(value) else inner
+        return [word for item in inner for word in strings(item)]
+    return []
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
@@ -207,6 +215,7 @@ REFUSED = {"objects365": {"no_category": 1}}
         ("the_cauldron", "the_cauldron_parquet", 7),
         ("mmc4", "mmc4", 1),
         ("qwen_vl", "qwen_vl", 3),
+        ("multimodal_ocr", "multimodal_ocr_json", 320),
         ("obelics", "obelics_parquet", 1),
         ("ultrachat", "ultrachat", 1),
     ],
