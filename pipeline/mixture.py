@@ -83,6 +83,10 @@ class Packing(BaseModel):
     packs_per_step: int = Field(default=8, ge=1)
     window: int = Field(default=65_536, ge=1)
     """Draws packed together: order is kept beyond it."""
+    balanced_ranks: int = Field(default=8, ge=1)
+    """Ranks among which the work of every step is even; also for half as many, and so on."""
+    pictures: Literal["anywhere", "every_rank"] = "anywhere"
+    """Whether in a step every one of the balanced ranks has pictures, if one has."""
 
 
 class Mixture(BaseModel):

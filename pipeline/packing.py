@@ -19,20 +19,26 @@ BATCHES = 64
 """Batches that are matched to packs one after the other: more are tighter and slower."""
 TILED_BATCHES = 128
 """The same where tiles bind: fits of two budgets are harder to find."""
-SPARE = 0.005
-"""Packs more than the lower bound, as a part of it, to start with. As many as it takes in the end: the
-smallest samples then go into all packs, and not by the dozen into a few last ones."""
-TILED_SPARE = 0.01
-"""The same where tiles bind."""
+SLACK = {False: 50, True: 200}
+"""Packs more than the lower bound to start with, in 10,000ths of it; the second where tiles bind. As many
+as it takes in the end: the smallest samples then go into all packs, not by the dozen into a few last
+ones. Of a window that went before, `slack_of` tells better."""
 OPENED = 64
 """Most packs opened at a time, before the next samples are tried on them."""
 ATTENTION = 6 * 2048
 """Length in tokens at which attention costs as much as all else, in a model 2,048 wide."""
-FILLING = 4
+FILLING = 5
 """A text of up to 1 / FILLING of a pack may be kept back to fill what tiles leave free."""
 
 
-def pack(tokens: Integers, tiles: Integers, capacity: int, max_tiles: int) -> NDArray[np.int32]:
+def pack(
+    tokens: Integers,
+    tiles: Integers,
+    capacity: int,
+    max_tiles: int,
+    *,
+    slack: int | None = None,
+) -> NDArray[np.int32]:
     """Return the pack of each sample; packs are numbered from 0 and none is empty.
 
     No pack has more than `capacity` tokens or `max_tiles` tiles; every sample alone must fit.
@@ -42,7 +48,9 @@ def pack(tokens: Integers, tiles: Integers, capacity: int, max_tiles: int) -> ND
     """
     if not len(tokens):
         return np.zeros(0, np.int32)
-    window = _Window(tokens.astype(np.int64), tiles.astype(np.int64), capacity, max(max_tiles, 1))
+    window = _Window(
+        tokens.astype(np.int64), tiles.astype(np.int64), capacity, max(max_tiles, 1), slack
+    )
     order, dealt = window.order()
     window.deal(order[:dealt])
     rest = order[window.chosen[order] < 0]
@@ -56,7 +64,14 @@ def pack(tokens: Integers, tiles: Integers, capacity: int, max_tiles: int) -> ND
 class _Window:
     """Samples that are packed together, and what is left in each pack."""
 
-    def __init__(self, tokens: Integers, tiles: Integers, capacity: int, max_tiles: int) -> None:
+    def __init__(
+        self,
+        tokens: Integers,
+        tiles: Integers,
+        capacity: int,
+        max_tiles: int,
+        slack: int | None,
+    ) -> None:
         self.tokens, self.tiles = tokens, tiles
         self.capacity, self.max_tiles = capacity, max_tiles
         self.whole = capacity * max_tiles
@@ -67,7 +82,8 @@ class _Window:
         self.least = lower_bound(tokens, tiles, capacity, max_tiles)
         self.filling = _filling(tokens, tiles, capacity, max_tiles, self.least)
         self.chosen = np.full(len(tokens), -1, np.int64)
-        self.start = self.least + int(self.least * (TILED_SPARE if self.binding else SPARE))
+        slack = SLACK[self.binding] if slack is None else slack
+        self.start = self.least + self.least * slack // 10_000
         self.free_tokens = np.full(self.start, capacity, np.int64)
         self.free_tiles = np.full(self.start, max_tiles, np.int64)
 
@@ -185,6 +201,16 @@ class _Sorted:
         # Two ascending runs: a stable sort merges them.
         merged.sort(kind="stable")
         self._keys = merged
+
+
+def slack_of(packs: int, least: int) -> int:
+    """Return the slack to start the next window with, after one that took so many packs.
+
+    >>> slack_of(packs=1_020, least=1_000)
+    190
+    """
+    # A little less, lest it only ever grows.
+    return max((packs - least) * 10_000 // max(least, 1) - 10, 0)
 
 
 def _filling(

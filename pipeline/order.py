@@ -1,0 +1,73 @@
+"""The order of groups of packs: random from afar, and with every stretch like the whole.
+
+Groups come in random order past a buffer. Of those in it, the one comes next after which the run so
+far is nearest to the shares asked for (kernel herding: Chen, Welling, Smola, arXiv:1203.3472); a
+group that has waited is preferred. All in integers, so that the order is the same on any machine.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+
+PARTS = 2**20
+"""Shares are rounded to one of so many parts."""
+BITS = 24
+"""Deviations are kept to so many bits: the squares of thousands of groups fit into 64."""
+PATIENCE = (3, 10)
+"""How much a wait as long as the buffer counts, in mean squared deviations of a group: 0.3."""
+
+
+def deviations(held: Integers, shares: Sequence[float], most: int) -> Integers:
+    """Return how far each group is from the shares, in some fraction of the unit.
+
+    `held`, of shape (groups, entries), is what the groups hold of each entry in the recipe's unit;
+    `most` is the most that a group can hold.
+
+    >>> deviations(np.array([[30, 10], [20, 20]]), [0.5, 0.5], 2**24)
+    array([[ 10, -10],
+           [  0,   0]])
+    """
+    parts = np.rint(np.array(shares) * PARTS).astype(np.int64)
+    scale = max(1, min(1024, 2**BITS // max(most, 1)))
+    wanted = held.sum(axis=1, keepdims=True) * parts
+    found: Integers = held * scale - wanted // (PARTS // scale)
+    return found
+
+
+class Herd:
+    """The run so far: how far it is from the shares."""
+
+    def __init__(self, entries: int, buffer: int) -> None:
+        self.buffer = buffer
+        self._run = np.zeros(entries, np.int64)
+
+    def order(self, groups: Integers, keep: int = 0) -> tuple[Integers, Integers]:
+        """Return which groups come next, in order, and which `keep` ones wait.
+
+        `groups`, of shape (groups, entries), are deviations, in the order of arrival.
+        """
+        count, size = len(groups), min(self.buffer, len(groups))
+        squares = (groups * groups).sum(axis=1)
+        mean = int(squares.sum()) // max(count, 1)
+        late = mean * PATIENCE[0] // PATIENCE[1] // self.buffer * np.arange(count)
+        cost = squares + late
+        here = np.arange(size)
+        near, costs = groups[:size].copy(), cost[:size].copy()
+        run, following = self._run, size
+        placed = np.empty(max(count - keep, 0), np.int64)
+        for turn in range(len(placed)):
+            scores = near[:size] @ (2 * run)
+            scores += costs[:size]
+            best = int(scores.argmin())
+            placed[turn] = here[best]
+            run = run + near[best]
+            if following == count:
+                size -= 1
+            new = following if following < count else here[size]
+            near[best], costs[best], here[best] = groups[new], cost[new], new
+            following = min(following + 1, count)
+        self._run = run
+        return placed, np.sort(here[:size])
