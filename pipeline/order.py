@@ -16,6 +16,10 @@ PARTS = 2**20
 """Shares are rounded to one of so many parts."""
 BITS = 24
 """Deviations are kept to so many bits: the squares of thousands of groups fit into 64."""
+SETTLED = 192
+"""Groups at the end of a run that are put in a better order once more."""
+EXCHANGES = 150
+"""Most exchanges in this."""
 PATIENCE = (3, 10)
 """How much a wait as long as the buffer counts, in mean squared deviations of a group: 0.3."""
 
@@ -71,3 +75,35 @@ class Herd:
             following = min(following + 1, count)
         self._run = run
         return placed, np.sort(here[:size])
+
+    def settle(self, groups: Integers, order: Integers) -> Integers:
+        """Return a better order of the last groups of a run, by exchanging two at a time.
+
+        A herd that runs out of choice leaves the extremes for the end. What is made small is the sum
+        of squared deviations over all places.
+        """
+        first = max(0, len(order) - SETTLED)
+        order = order.copy()
+        last = order[first:]
+        start = self._run - groups[last].sum(axis=0)
+        upper = np.triu(np.ones((len(last), len(last)), np.bool_), 1)
+        apart = np.arange(len(last))[None, :] - np.arange(len(last))[:, None]
+        for _ in range(EXCHANGES):
+            here = groups[last]
+            reach = np.cumsum(start + np.cumsum(here, axis=0), axis=0)
+            reach = np.concatenate([np.zeros((1, here.shape[1]), np.int64), reach])[:-1]
+            inner = here @ reach.T
+            own = np.einsum("ij,ij->i", here, reach)
+            squares = np.einsum("ij,ij->i", here, here)
+            # Exchanging i and j > i shifts the places from i to before j by (group j - group i).
+            linear = own[None, :] - inner - inner.T + own[:, None]
+            change = 2 * linear + apart * (
+                squares[None, :] + squares[:, None] - 2 * (here @ here.T)
+            )
+            change = np.where(upper, change, 0)
+            best = int(change.argmin())
+            i, j = divmod(best, len(last))
+            if change[i, j] >= 0:
+                break
+            last[[i, j]] = last[[j, i]]
+        return order

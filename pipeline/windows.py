@@ -212,6 +212,8 @@ class _Windows:
         groups = deviations(held, self.shares, self.packing.tokens * each)
         keep = 0 if last else min(len(groups), self.herd.buffer)
         placed, kept = self.herd.order(groups, keep)
+        if last:
+            placed = self.herd.settle(groups, placed)
         self.waiting = packs.take(_members(kept, each))
         return packs.take(_members(placed, each))
 

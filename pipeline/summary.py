@@ -1,0 +1,78 @@
+"""The numbers of the pre-flight: what a run will see of each entry, and how full its packs are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.draws import Draws
+from pipeline.mixture import UNITS, Mixture
+from pipeline.pool import Pool
+from pipeline.windows import Packs
+
+
+class Totals:
+    """Sums over the packs of a plan."""
+
+    def __init__(self) -> None:
+        self.packs = self.filled = 0
+        self.sums = np.zeros(4, np.int64)
+
+    def add(self, packs: Packs) -> None:
+        """Count some packs."""
+        self.packs += len(packs)
+        self.filled += int((packs.sizes > 0).sum())
+        self.sums += packs.numbers.sum(axis=0)
+
+    def numbers(self, mixture: Mixture) -> dict[str, Any]:
+        """Return the part `packing` of the header."""
+        packing = mixture.packing
+        tokens, loss, tiles, cost = map(int, self.sums)
+        by_tiles = -(-tiles // packing.tiles) if packing.tiles else 0
+        bound = max(-(-tokens // packing.tokens), by_tiles)
+        return {
+            "packs": self.filled,
+            "empty_packs": self.packs - self.filled,
+            "lower_bound": bound,
+            "steps": self.packs // packing.packs_per_step,
+            "tokens": tokens,
+            "loss_tokens": loss,
+            "tiles": tiles,
+            "cost": cost,
+            "occupancy": tokens / max(self.filled * packing.tokens, 1),
+            "of_lower_bound": bound / max(self.filled, 1),
+        }
+
+
+def entries_of(
+    mixture: Mixture, pools: Sequence[Pool], draws: Draws, shares: NDArray[np.float64]
+) -> list[dict[str, Any]]:
+    """Return the part `entries` of the header."""
+    times = [
+        np.bincount(draws.sample[draws.entry == place], minlength=len(pool))
+        for place, pool in enumerate(pools)
+    ]
+    totals = {
+        unit: [int(pool.unit(unit) @ t) for pool, t in zip(pools, times, strict=True)]
+        for unit in UNITS
+    }
+    caps = mixture.caps()
+    return [
+        {
+            "name": share.name,
+            "requested": float(shares[place]),
+            "realised": {
+                unit: values[place] / max(sum(values), 1) for unit, values in totals.items()
+            },
+            "amounts": {unit: values[place] for unit, values in totals.items()},
+            "samples": len(pool),
+            "draws": totals["samples"][place],
+            "epochs": totals["samples"][place] / len(pool),
+            "max_epochs": float(caps[place]),
+            "never_seen": int((times[place] == 0).sum()),
+            **pool.left_out,
+            "truncated": pool.truncated,
+        }
+        for place, (share, pool) in enumerate(zip(mixture.sources, pools, strict=True))
+    ]
