@@ -79,6 +79,10 @@ class ImageStore:
             view = self._open(part)
         return view[start : start + self._size[place]]
 
+    def digest(self, place: int) -> bytes:
+        """Return the SHA-256 that the picture at a place must have."""
+        return self._digests[place * DIGEST : place * DIGEST + DIGEST].tobytes()
+
     def _open(self, part: int) -> memoryview:
         with self._files[part].open("rb") as file:
             view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -131,7 +131,7 @@ def _run(
                 engine, config, split(batch, config.micro_batch), batch.loss_tokens, scale
             )
             tokens = float((batch.segments > 0).sum())
-            stall, waited = loader.metrics.stall - waited, loader.metrics.stall
+            stall, waited = loader.report.stall - waited, loader.report.stall
             total = torch.tensor(
                 [loss, tokens, batch.samples, stall], dtype=torch.float64, device=engine.device
             )

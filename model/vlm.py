@@ -15,6 +15,7 @@ from model.connector import MLPConnector
 from model.language import build_language
 from model.vision import Vision, build_vision
 from pipeline.batch import IGNORE, IMAGE_TOKEN, Batch
+from pipeline.image import normalise
 from pipeline.policy import ImagePolicy
 
 
@@ -89,7 +90,9 @@ class CuveeModel(nn.Module):
         """
         embedded: Tensor = self.language.get_input_embeddings()(tokens.clamp(min=0))
         places = tokens == IMAGE_TOKEN
-        seen = pixels if len(pixels) else pixels.new_zeros((1, 3, self.side, self.side))
+        seen = normalise(pixels) if pixels.dtype == torch.uint8 else pixels
+        if not len(pixels):
+            seen = seen.new_zeros((1, 3, self.side, self.side))
         visual = self.connector(self.vision(seen)).to(embedded.dtype)
         wanted, given = int(places.sum()), visual.shape[1] * len(pixels)
         if wanted != given:
@@ -113,7 +116,7 @@ class CuveeModel(nn.Module):
 
         Args:
             tokens: prompts; `IMAGE_TOKEN` once for each visual token.
-            pixels: (N, 3, S, S) in -1..1, the tiles of all prompts in order.
+            pixels: (N, 3, S, S), uint8 or float in -1..1, the tiles of all prompts in order.
             max_new_tokens: longest answer.
             eos: token or tokens that end an answer; left out of it.
         """

@@ -23,7 +23,8 @@ class Batch:
     segments: Tensor
     """(B, T) int32: 0 is padding, 1.. numbers the sample; attention never crosses it."""
     pixels: Tensor
-    """(N, 3, S, S) float32 in -1..1, in the order of the visual tokens."""
+    """(N, 3, S, S) in the order of the visual tokens: uint8 from the loader, so that a quarter of the
+    bytes moves to the device; the model makes float32 in -1..1 of it."""
     step: int
     packs: tuple[int, ...]
     """Places of the rows among the packs of the step."""

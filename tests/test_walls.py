@@ -15,7 +15,7 @@ MAY_IMPORT = {
     "flows": {"catalog", "pipeline", "model"},
 }
 ONLY_IN = {"deltalake": ("catalog/",), "prefect": ("flows/",), "deepspeed": ("model/",)}
-TORCH = ("model/", "pipeline/image.py", "pipeline/batch.py", "pipeline/loader.py")
+TORCH = ("model/", "pipeline/image.py", "pipeline/batch.py", "pipeline/collate.py")
 
 
 def imported(file: Path) -> set[str]:

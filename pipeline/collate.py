@@ -1,0 +1,209 @@
+"""Packs -> the rows of a batch: tokens and pictures written straight into the batch's tensors."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from threading import Lock
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from catalog import Catalog
+from catalog.errors import CuveeError, UserError
+from catalog.parts import Part
+from pipeline.batch import IGNORE, IMAGE_TOKEN, Batch
+from pipeline.encode import PICTURE, from_bytes, truncate
+from pipeline.image import blank, decode
+from pipeline.plan import Pack, Plan
+from pipeline.policy import ImagePolicy
+
+OnDamage = Literal["stop", "substitute"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Encoded:
+    """An open encodings file, and where the pictures of each of its rows lie."""
+
+    texts: Part
+    bounds: memoryview
+    """Pictures of row i stand in `places` from bounds[i] to bounds[i + 1]."""
+    places: memoryview
+    """Place of each picture in the store, -1 where it has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A batch whose rows are still to be filled."""
+
+    batch: Batch
+    packs: tuple[Pack, ...]
+    """The pack of each row."""
+    tiles: list[int]
+    """Tiles of row i stand in the batch's pixels from tiles[i] to tiles[i + 1]."""
+
+
+class Collator:
+    """Fills batches of one plan. Any number of threads may fill rows at the same time."""
+
+    def __init__(
+        self, plan: Plan, catalog: Path, *, verify: bool = False, on_damage: OnDamage = "stop"
+    ) -> None:
+        self.plan, self.folder = plan, catalog
+        self.verify, self.on_damage = verify, on_damage
+        self._store = Catalog.open(catalog).image_store()
+        self._policy = ImagePolicy.model_validate(plan.header["recipe"]["image"])
+        self._length = int(plan.header["recipe"]["packing"]["tokens"])
+        self._pin = torch.cuda.is_available()
+        self._open: dict[int, _Encoded] = {}
+        self._lock = Lock()
+
+    def draft(self, number: int, places: range) -> Draft:
+        """Return a step's batch of the packs at these places, its rows still to be filled."""
+        step = self.plan.step(number)
+        packs = step.packs[places.start : places.stop]
+        shape, side = (len(packs), self._length), self._policy.size
+        tiles = list(accumulate((pack.tiles for pack in packs), initial=0))
+        batch = Batch(
+            tokens=self._tensor(shape, torch.int64).zero_(),
+            labels=self._tensor(shape, torch.int64).fill_(IGNORE),
+            positions=self._tensor(shape, torch.int64).zero_(),
+            segments=self._tensor(shape, torch.int32).zero_(),
+            pixels=self._tensor((tiles[-1], 3, side, side), torch.uint8),
+            step=number,
+            packs=tuple(places),
+            loss_tokens=step.loss_tokens,
+            samples=sum(len(pack.rows) for pack in packs),
+        )
+        return Draft(batch=batch, packs=packs, tiles=tiles)
+
+    def _tensor(self, shape: Sequence[int], kind: torch.dtype) -> Tensor:
+        # Pinned memory is copied to the device while the device computes.
+        return torch.empty(shape, dtype=kind, pin_memory=self._pin)
+
+    def fill(self, draft: Draft, row: int) -> int:
+        """Write a pack's samples into a row of the batch; return how many pictures were substituted.
+
+        Raises:
+            CuveeError: a sample cannot be loaded; says which, from which file, in which step.
+        """
+        batch, pack = draft.batch, draft.packs[row]
+        pixels = batch.pixels[draft.tiles[row] : draft.tiles[row + 1]]
+        line = _Line(*(getattr(batch, name)[row].numpy() for name in _Line.__slots__))
+        start = used = damaged = 0
+        for member, (part, place) in enumerate(
+            zip(pack.parts.tolist(), pack.rows.tolist(), strict=True), start=1
+        ):
+            try:
+                ids, mask, pictures, bad = self._sample(part, place)
+            except Exception as error:
+                raise self._stopped(batch.step, pack, member - 1, error) from error
+            end = start + len(ids)
+            line.tokens[start:end] = ids
+            if not bad:
+                line.labels[start:end] = np.where(mask, ids, IGNORE)
+            line.positions[start:end] = np.arange(len(ids))
+            line.segments[start:end] = member
+            for tiles in pictures:
+                pixels[used : used + len(tiles)] = tiles
+                used += len(tiles)
+            start, damaged = end, damaged + bad
+        if (start, used) != (pack.tokens, pack.tiles):
+            raise CuveeError(
+                f"step {batch.step}: {start} tokens and {used} tiles loaded, {pack.tokens} and "
+                f"{pack.tiles} planned\nFix: run `cuvee plan` again"
+            )
+        return damaged
+
+    def _sample(
+        self, part: int, row: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_], list[Tensor], int]:
+        """Return a sample's tokens and loss mask, pictures unfolded; their tiles; damaged ones."""
+        encoded = self._encoded(part)
+        pictures, damaged = [], 0
+        first, end = encoded.bounds[row], encoded.bounds[row + 1]
+        for number, place in enumerate(encoded.places[first:end]):
+            try:
+                pictures.append(decode(self._bytes(place), self._policy))
+            except (OSError, ValueError, RuntimeError, CuveeError) as error:
+                if self.on_damage == "stop":
+                    image_id = self._row(part, row, "image_ids")[number]
+                    raise CuveeError(f"picture {image_id}: {error}") from error
+                damaged += 1
+                size = (self._row(part, row, name)[number] for name in ("widths", "heights"))
+                pictures.append(blank(*size, self._policy))
+        tokens = [len(tiles) * self._policy.tokens for tiles in pictures]
+        # The plan counts on a sample longer than a pack being cut to its room for text.
+        short, mask = truncate(*from_bytes(encoded.texts[row]), self._length - sum(tokens))
+        ids = short.astype(np.int64)
+        if tokens:
+            marks = ids == PICTURE
+            repeats = np.ones(len(ids), np.int64)
+            repeats[marks] = tokens
+            ids[marks] = IMAGE_TOKEN
+            ids, mask = np.repeat(ids, repeats), np.repeat(mask, repeats)
+        return ids, mask, pictures, damaged
+
+    def _bytes(self, place: int) -> memoryview:
+        if place < 0:
+            raise CuveeError("the catalog does not have it any more")
+        data = self._store.at(place)
+        if self.verify and hashlib.sha256(data).digest() != self._store.digest(place):
+            raise CuveeError("damaged: its bytes do not match its id")
+        return data
+
+    def _encoded(self, part: int) -> _Encoded:
+        found = self._open.get(part)
+        if found is None:
+            # Opened when first needed: a plan of millions of samples starts at once.
+            with self._lock:
+                found = self._open.get(part) or self._opened(part)
+                self._open[part] = found
+        return found
+
+    def _opened(self, part: int) -> _Encoded:
+        file = self._file(part)
+        if not file.exists():
+            raise UserError(f"{file} is gone", fix="run `cuvee plan` again")
+        ids = pl.read_parquet(file, columns=["image_ids"])["image_ids"]
+        bounds = np.append(0, ids.list.len().fill_null(0).cum_sum().to_numpy()).astype(np.int64)
+        places = self._store.places(ids.explode().drop_nulls())
+        return _Encoded(texts=Part(file), bounds=memoryview(bounds), places=memoryview(places))
+
+    def _file(self, part: int) -> Path:
+        return self.folder / str(self.plan.header["parts"][part])
+
+    def _row(self, part: int, row: int, column: str) -> list[int]:
+        frame = pl.scan_parquet(self._file(part)).select(column).slice(row, 1).collect()
+        values: list[int] = frame.item().to_list()
+        return values
+
+    def _stopped(self, step: int, pack: Pack, member: int, error: Exception) -> CuveeError:
+        """Return an error that names the sample, its official file and the step."""
+        part, row = int(pack.parts[member]), int(pack.rows[member])
+        file = self._file(part)
+        where = f"step {step}: row {row} of {file}"
+        samples = self.folder / "samples" / file.parent.name / file.name
+        if samples.exists():
+            columns = ["sample_id", "native_id", "file"]
+            named = pl.scan_parquet(samples).select(columns).slice(row, 1).collect().row(0)
+            where = f"step {step}: sample {named[0]} ({named[1]!r} of {named[2]})"
+        return CuveeError(
+            f"{where}: {str(error) or type(error).__name__}\n"
+            "Fix: run `cuvee verify` to find damaged pictures, then `cuvee ingest` again"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One row of each of a batch's tensors, as NumPy arrays over the same memory."""
+
+    tokens: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    segments: NDArray[np.int32]
