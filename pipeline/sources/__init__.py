@@ -12,31 +12,30 @@ from pipeline.sources.chartqa import CHARTQA
 from pipeline.sources.chat import SHAREGPT, ULTRACHAT
 from pipeline.sources.clevr import CLEVR
 from pipeline.sources.coco_captions import COCO_CAPTIONS
-from pipeline.sources.cocoqa import COCOQA
 from pipeline.sources.coco_instances import COCO_INSTANCES, LVIS, OBJECTS365
+from pipeline.sources.cocoqa import COCOQA
 from pipeline.sources.ctw import CTW
 from pipeline.sources.deepform import DEEPFORM
 from pipeline.sources.docvqa import DOCVQA
 from pipeline.sources.due import DUE
 from pipeline.sources.dvqa import DVQA
+from pipeline.sources.finetune import LMMS_ENGINE, MINICPM_V, XCOMPOSER, XTUNER
 from pipeline.sources.flickr30k import FLICKR30K
+from pipeline.sources.flickr30k_entities import FLICKR30K_ENTITIES
 from pipeline.sources.fmiqa import FMIQA
 from pipeline.sources.fsvqa import FSVQA
 from pipeline.sources.geoqa import GEOQA, GEOQA_PLUS, UNIGEO
-from pipeline.sources.flickr30k_entities import FLICKR30K_ENTITIES
 from pipeline.sources.gqa import GQA
 from pipeline.sources.grit import GRIT
 from pipeline.sources.hub import DOCMATIX, FINEVISION, LLAVA_NEXT, LLAVA_ONEVISION, THE_CAULDRON
 from pipeline.sources.icdar2019 import ART, LSVT, RECTS
 from pipeline.sources.icdar_txt import ICDAR2015, RCTW17
 from pipeline.sources.iconqa import ICONQA
-from pipeline.sources.finetune import LMMS_ENGINE, MINICPM_V, XCOMPOSER, XTUNER
-from pipeline.sources.hub import DOCMATIX, FINEVISION, LLAVA_NEXT, LLAVA_ONEVISION, THE_CAULDRON
 from pipeline.sources.infographicvqa import INFOGRAPHICVQA
 from pipeline.sources.interleaved import MMC4, OBELICS
-from pipeline.sources.kvqa import KVQA
-from pipeline.sources.kleister import KLEISTER_CHARITY, KLEISTER_NDA
 from pipeline.sources.internvl import INTERNVL
+from pipeline.sources.kleister import KLEISTER_CHARITY, KLEISTER_NDA
+from pipeline.sources.kvqa import KVQA
 from pipeline.sources.llama_factory import LLAMA_FACTORY
 from pipeline.sources.llava import (
     ALLAVA,
@@ -48,22 +47,21 @@ from pipeline.sources.llava import (
     SVIT,
     UNIMM_CHAT,
 )
+from pipeline.sources.llavar import LLAVAR
 from pipeline.sources.lrv import LRV
 from pipeline.sources.m3it import M3IT
-from pipeline.sources.nlvr import NLVR, NLVR2
-from pipeline.sources.llavar import LLAVAR
 from pipeline.sources.mmc import MMC
-from pipeline.sources.multimodal_ocr import MULTIMODAL_OCR
 from pipeline.sources.ms_swift import MS_SWIFT
 from pipeline.sources.multimodal_ocr import MULTIMODAL_OCR
+from pipeline.sources.nlvr import NLVR, NLVR2
 from pipeline.sources.ocrvqa import OCRVQA
 from pipeline.sources.orca import OPENHERMES, OPENORCA, SLIMORCA
-from pipeline.sources.pdf import PDF
 from pipeline.sources.panoptic import COCO_PANOPTIC
+from pipeline.sources.pdf import PDF
 from pipeline.sources.psg import PSG
 from pipeline.sources.qa_pairs import FIGUREQA, PLOTQA
-from pipeline.sources.realcqa import REALCQA
 from pipeline.sources.qwen_vl import QWEN_VL
+from pipeline.sources.realcqa import REALCQA
 from pipeline.sources.refer import REFCOCO, REFCOCO_PLUS, REFCOCOG
 from pipeline.sources.scienceqa import SCIENCEQA
 from pipeline.sources.smart101 import SMART101
@@ -89,8 +87,8 @@ from pipeline.sources.vcr import VCR, VCR_QAR
 from pipeline.sources.vgqa import VGQA
 from pipeline.sources.visdial import VISDIAL
 from pipeline.sources.visual7w import VISUAL7W
-from pipeline.sources.visualmrc import VISUALMRC
 from pipeline.sources.visual_genome import VG_OBJECTS, VG_REGIONS, VG_RELATIONSHIPS
+from pipeline.sources.visualmrc import VISUALMRC
 from pipeline.sources.vizwiz import VIZWIZ
 from pipeline.sources.vqav2 import OKVQA, VQAV2
 from pipeline.sources.wikitablequestions import WIKITABLEQUESTIONS

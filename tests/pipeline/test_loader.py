@@ -95,7 +95,9 @@ def test_a_damaged_picture_stops_the_run_with_sample_and_step(tmp_path: Path) ->
     first = data.find(b"\xff\xd8\xff")
     data[first + 700] ^= 0x55
     file.write_bytes(data)
-    with pytest.raises(CuveeError, match=r"step \d+: sample \w{64} \('\d+' of v2_.*json\): .*damaged"):
+    with pytest.raises(
+        CuveeError, match=r"step \d+: sample \w{64} \('\d+' of v2_.*json\): .*damaged"
+    ):
         list(PlanLoader(plan, verify=True))
 
 
