@@ -174,7 +174,7 @@ class Delimited:
         self._name = path.name
         self._stream = path.open("rb")
         self._dialect = {"delimiter": "\t" if path.suffix.lower() == ".tsv" else ","}
-        csv.field_size_limit(MAX_LINE)
+        csv.field_size_limit(2**31 - 1)  # other readers set the same; ours is checked by line
         try:
             self._names = self._next() or []
         except BaseException:
