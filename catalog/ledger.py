@@ -41,6 +41,8 @@ class LedgerEntry:
     ingest_version: int
     containers: dict[str, str] = field(default_factory=dict)
     """Files that the pictures were read out of -> SHA-256, "" where missing."""
+    settings: str = ""
+    """Source and options, where a job gave a name or options."""
 
     def attach(self, table: pa.Table) -> pa.Table:
         """Return the table with this entry in its metadata."""

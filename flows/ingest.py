@@ -16,7 +16,6 @@ from catalog.errors import CuveeError, UserError
 from flows.progress import current, show_in
 from pipeline.ingest import Built, build, commit, cut, survey
 from pipeline.jobs import Job
-from pipeline.sources import find
 
 RUNNERS = ("process", "thread", "ray", "dask")
 
@@ -65,7 +64,7 @@ def ingest_flow(catalog: Path, jobs: Sequence[Job]) -> dict[str, str]:
     progress = current()
     problems = {}
     for job in jobs:
-        row = progress.add_task(job.source, total=None, records=0, pictures=0, refused=0, mb=0.0)
+        row = progress.add_task(job.label, total=None, records=0, pictures=0, refused=0, mb=0.0)
         try:
             chunks = cut_source.fn(job, catalog)
             progress.update(row, total=len(chunks))
@@ -87,8 +86,8 @@ def ingest_flow(catalog: Path, jobs: Sequence[Job]) -> dict[str, str]:
             built.sort(key=lambda part: order[part.key])
             commit_source.fn(job, chunks, built, catalog)
         except CuveeError as error:
-            problems[job.source] = str(error)
-            progress.update(row, description=f"[red]{job.source}[/] stopped")
+            problems[job.label] = str(error)
+            progress.update(row, description=f"[red]{job.label}[/] stopped")
     return problems
 
 
@@ -111,7 +110,7 @@ def run_ingest(
             if not survey(job, catalog).up_to_date:
                 stale.append(job)
         except CuveeError as error:
-            problems[job.source] = str(error)
+            problems[job.label] = str(error)
     if stale:
         columns = (
             TextColumn("{task.description:<10}"),
@@ -139,12 +138,12 @@ def _summary(catalog: Catalog, jobs: Sequence[Job], stale: Sequence[Job]) -> Tab
     for name in ("records", "refused", "official"):
         table.add_column(name, justify="right")
     table.add_column("")
-    redone = {job.source for job in stale}
+    redone = {job.label for job in stale}
     counts = catalog.counts()
     for job in jobs:
-        official = find(job.source).official
-        for split, (records, refused) in sorted(counts.get(job.source, {}).items()):
-            state = "ingested" if job.source in redone else "up to date"
+        official = job.reader().official
+        for split, (records, refused) in sorted(counts.get(job.label, {}).items()):
+            state = "ingested" if job.label in redone else "up to date"
             known = f"{official[split]:,}" if split in official else "-"
-            table.add_row(job.source, split, f"{records:,}", f"{refused:,}", known, state)
+            table.add_row(job.label, split, f"{records:,}", f"{refused:,}", known, state)
     return table

@@ -27,7 +27,7 @@ from catalog.record import Record, Refusal
 from catalog.schema import image_table, refusal_table, sample_table
 from pipeline.checks import Picture, Refused, check_record, inside, measure, read_picture
 from pipeline.jobs import Job
-from pipeline.sources import Source, find
+from pipeline.sources import Source
 from pipeline.sources.regions import placed
 
 INGEST_VERSION = 1
@@ -41,6 +41,10 @@ class Chunk:
     """A spooled range of one split's records; small, so that any task runner can carry it."""
 
     source: str
+    """Its name in the catalog."""
+    family: str
+    reader_version: int
+    settings: str
     root: Path
     split: str
     first: int
@@ -107,7 +111,7 @@ def cut(job: Job, catalog: Path, chunk_records: int = CHUNK_RECORDS) -> list[Chu
     Raises:
         DataError: a file is broken; nothing of the source is ingested then.
     """
-    source = find(job.source)
+    source = job.reader()
     staging = staging_of(catalog, source.name)
     staging.mkdir(parents=True, exist_ok=True)
     chunks = []
@@ -118,13 +122,16 @@ def cut(job: Job, catalog: Path, chunk_records: int = CHUNK_RECORDS) -> list[Chu
             for number, part in enumerate(_chunked(_unique(items), chunk_records)):
                 chunk = Chunk(
                     source=source.name,
+                    family=source.family,
+                    reader_version=source.version,
+                    settings=job.settings,
                     root=job.root,
                     split=split,
                     first=number * chunk_records,
                     count=len(part),
                     files=contents,
                     containers=_containers(part, job.root, hashes),
-                    key=_key(source, split, part),
+                    key=_key(source, job.settings, split, part),
                     staging=staging,
                 )
                 _write(chunk.spool, pickle.dumps(part, protocol=5))
@@ -181,7 +188,7 @@ def build(chunk: Chunk, catalog: Path) -> Built:
         split=chunk.split,
         files=chunk.files,
         key=chunk.key,
-        reader_version=find(chunk.source).version,
+        reader_version=chunk.reader_version,
         ingest_version=INGEST_VERSION,
         first=chunk.first,
         count=chunk.count,
@@ -191,11 +198,10 @@ def build(chunk: Chunk, catalog: Path) -> Built:
             if isinstance(outcome, Refused) and member is None
         },
         containers=chunk.containers,
+        settings=chunk.settings,
     )
     samples = chunk.staging / f"{fingerprint}.parquet"
-    table = sample_table(
-        records, image_ids=image_ids, sizes=sizes, family=find(chunk.source).family
-    )
+    table = sample_table(records, image_ids=image_ids, sizes=sizes, family=chunk.family)
     write_part(samples, entry.attach(table), binary=None)
     images = None
     if new:
@@ -270,8 +276,9 @@ def _chunked(items: Iterator[Record | Refusal], size: int) -> Iterator[list[Reco
         yield part
 
 
-def _key(source: Source, split: str, items: list[Record | Refusal]) -> str:
-    digest = hashlib.sha256(orjson.dumps([INGEST_VERSION, source.name, source.version, split]))
+def _key(source: Source, settings: str, split: str, items: list[Record | Refusal]) -> str:
+    made_by = [INGEST_VERSION, source.name, source.version, split]
+    digest = hashlib.sha256(orjson.dumps([*made_by, settings] if settings else made_by))
     for item in items:
         content = item.content_id if isinstance(item, Record) else repr(item)
         digest.update(content.encode(errors="surrogatepass"))
@@ -350,7 +357,7 @@ class Survey:
 
 def survey(job: Job, catalog: Path) -> Survey:
     """Compare a source's files, pictures, reader and settings with the ledger."""
-    source = find(job.source)
+    source = job.reader()
     wanted = splits_of(source, job)
     entries = live_entries(catalog, source.name) if (catalog / "samples").exists() else {}
     if not entries:
@@ -372,10 +379,13 @@ def _changed_files(
     entries: dict[str, LedgerEntry],
     hashes: FileHashes,
 ) -> Iterator[str]:
-    version = find(job.source).version
+    version = job.reader().version
     for entry in entries.values():
         if entry.reader_version != version or entry.ingest_version != INGEST_VERSION:
             yield "the reader has a new version"
+            return
+        if entry.settings != job.settings:
+            yield "other options"
             return
     for split, files in wanted.items():
         now = {_relative(file, job.root): hashes.of(file) for file in files}
@@ -388,7 +398,7 @@ def _changed_files(
 def _changed_pictures(
     job: Job, catalog: Path, entries: dict[str, LedgerEntry], hashes: FileHashes
 ) -> Iterator[str]:
-    for path, known in Catalog.open(catalog).picture_files(job.source):
+    for path, known in Catalog.open(catalog).picture_files(job.label):
         if hashes.of_or_empty(job.root / path) != known:
             yield f"changed picture: {path}"
     for entry in entries.values():
@@ -408,12 +418,12 @@ def commit(job: Job, chunks: list[Chunk], built: list[Built], catalog: Path) -> 
             hashes.learn(job.root, part.hashes)
     version = store.version
     store.commit_source(
-        job.source,
+        job.label,
         samples=[part.samples for part in built],
         images=[part.images for part in built if part.images is not None],
         refusals=[part.refusals for part in built],
     )
-    shutil.rmtree(staging_of(catalog, job.source), ignore_errors=True)
+    shutil.rmtree(staging_of(catalog, job.label), ignore_errors=True)
     return Catalog.open(catalog).version != version
 
 
@@ -437,5 +447,5 @@ def survey_table(catalog: Path, jobs: Sequence[Job]) -> Table:
     for job in jobs:
         found = survey(job, catalog)
         state = "up to date" if found.up_to_date else "redo"
-        table.add_row(job.source, state, "\n".join(found.reasons))
+        table.add_row(job.label, state, "\n".join(found.reasons))
     return table

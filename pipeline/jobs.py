@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from catalog.errors import UserError
 from pipeline.config import load_yaml
-from pipeline.sources import find
+from pipeline.sources import Source, find
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +20,29 @@ class Job:
     root: Path
     splits: tuple[str, ...] | None = None
     """Only these splits; None for all that the folder holds."""
+    name: str = ""
+    """Under which name the catalog keeps it; "" for the source's own."""
+    options: str = ""
+    """What the source is told beside its files, as JSON with sorted keys; "" for nothing."""
+
+    @property
+    def label(self) -> str:
+        """The name in the catalog."""
+        return self.name or self.source
+
+    @property
+    def settings(self) -> str:
+        """What beside the files decides the records, for the ledger; "" for a plain job."""
+        return f"{self.source} {self.options}" if self.name or self.options else ""
+
+    def reader(self) -> Source:
+        """Return the source under the job's name and with its options.
+
+        Raises:
+            UserError: no such source, or it does not take these options.
+        """
+        options = orjson.loads(self.options) if self.options else {}
+        return find(self.source).of_job(self.label, options)
 
 
 class SourceEntry(BaseModel):
@@ -26,6 +51,10 @@ class SourceEntry(BaseModel):
     source: str
     root: Path
     splits: tuple[str, ...] | None = None
+    name: str = Field(default="", pattern=r"^[\w.+-]*$")
+    """Under which name the catalog keeps it: tells two folders of one general format apart."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Such as `columns: {question: prompt}` for sources that read any table."""
 
 
 class IngestFile(BaseModel):
@@ -41,10 +70,20 @@ def jobs_of_file(path: Path) -> tuple[Path, tuple[Job, ...]]:
     """Return the catalog's folder and the jobs that a `cuvee.yaml` names."""
     entries = load_yaml(path, IngestFile)
     jobs = tuple(
-        Job(source=entry.source, root=path.parent / entry.root, splits=entry.splits)
+        Job(
+            source=entry.source,
+            root=path.parent / entry.root,
+            splits=entry.splits,
+            name=entry.name,
+            options=_canonical(entry.options),
+        )
         for entry in entries.sources
     )
     return path.parent / entries.catalog, check_jobs(jobs)
+
+
+def _canonical(options: dict[str, Any]) -> str:
+    return orjson.dumps(options, option=orjson.OPT_SORT_KEYS).decode() if options else ""
 
 
 def jobs_of_pairs(pairs: list[str]) -> tuple[Job, ...]:
@@ -66,12 +105,13 @@ def check_jobs(jobs: tuple[Job, ...]) -> tuple[Job, ...]:
     """Return the jobs unchanged, if their sources exist and each is named once."""
     seen = set()
     for job in jobs:
-        find(job.source)
-        if job.source in seen:
+        job.reader()
+        if job.label in seen:
             raise UserError(
-                f"{job.source} is named twice", fix="one folder a source: unite the folders"
+                f"{job.label} is named twice",
+                fix="one folder a source: unite the folders, or give one a `name`",
             )
-        seen.add(job.source)
+        seen.add(job.label)
         if not job.root.is_dir():
-            raise UserError(f"{job.source}: {job.root} is not a folder", fix="check the path")
+            raise UserError(f"{job.label}: {job.root} is not a folder", fix="check the path")
     return jobs

@@ -1,7 +1,8 @@
 """What a source is, and the small checks that all readers share."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -36,6 +37,25 @@ class Source:
     """Split -> records the release is stated to hold."""
     version: int = 1
     """Raise when the same files give other records."""
+    configure: "Callable[[Mapping[str, Any]], Source] | None" = None
+    """Options of a job -> the source as they shape it; None: it takes none. Raises `UserError`."""
+
+    def of_job(self, name: str, options: Mapping[str, Any]) -> "Source":
+        """Return the source under a job's name and with its options.
+
+        Raises:
+            UserError: it takes no options, or not these.
+        """
+        source = self
+        if options:
+            if self.configure is None:
+                raise UserError(
+                    f"{self.name} takes no options", fix="leave `options` out, or use hf, tsv, …"
+                )
+            source = self.configure(options)
+        if name == source.name:
+            return source
+        return replace(source, name=name, reader=partial(_renamed, source.reader, name))
 
     def found(self, root: Path) -> dict[str, tuple[Path, ...]]:
         """Return the splits in a folder.
@@ -66,6 +86,17 @@ class Source:
                 f"{self.name}: no split {split!r} in {root}", fix=f"one of {', '.join(splits)}"
             )
         return self.reader(root, split, splits[split])
+
+
+def _renamed(
+    reader: Callable[[Path, str, tuple[Path, ...]], Iterator[Item]],
+    name: str,
+    root: Path,
+    split: str,
+    files: tuple[Path, ...],
+) -> Iterator[Item]:
+    for item in reader(root, split, files):
+        yield replace(item, source=name)
 
 
 def refusal(source: str, split: str, file: str, record: object, bad: Bad) -> Refusal:

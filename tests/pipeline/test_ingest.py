@@ -114,7 +114,7 @@ def test_a_changed_container_is_noticed(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         changed = replace(source, reader=read)
-        patch.setattr("pipeline.ingest.find", lambda name: changed)
+        patch.setattr("pipeline.jobs.find", lambda name: changed)
         (root / "chat.json").write_text(json.dumps([{"conversations": turns}]))
         assert build_of(job(root, "llava"), folder) == (0, 1), "the zip is missing"
         for number in range(2):
