@@ -3,6 +3,7 @@
 Only the row group, record batch or row that holds the cell is in memory.
 """
 
+import ast
 import csv
 from array import array
 from bisect import bisect_right
@@ -10,6 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
@@ -167,6 +169,24 @@ class Arrow:
         self._map.close()
 
 
+def text_list(text: str) -> list[str]:
+    """Return a list that a cell spells, in JSON or in Python.
+
+    >>> text_list("['a', 'b']")
+    ['a', 'b']
+
+    Raises:
+        Refused: `wrong_type`, it spells none.
+    """
+    try:
+        value = ast.literal_eval(text) if "'" in text else orjson.loads(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        raise Refused("wrong_type", f"{text[:40]!r} is no list") from error
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise Refused("wrong_type", f"{text[:40]!r} is no list of texts")
+    return value
+
+
 class Delimited:
     """A .tsv or .csv with the places of the records it has passed."""
 
@@ -197,15 +217,17 @@ class Delimited:
             yield line.decode()
 
     def read(self, member: str) -> bytes:
-        """Return the picture at `row:column`; records are counted without the header."""
+        """Return the picture at `row:column`, or `row:column.2` of a list; the header is no record."""
         row, path = split_member(member)
-        if path not in self._names:
+        name, _, number = (path, "", "") if path in self._names else path.rpartition(".")
+        if name not in self._names:
             raise Refused("missing_file", f"{self._name} has no column {path!r}")
         fields = self._record(row)
-        column = self._names.index(path)
+        column = self._names.index(name)
         if column >= len(fields):
             raise Refused("missing_file", f"{self._name}, record {row}: {len(fields)} fields only")
-        return picture_bytes(fields[column], f"{self._name}:{member}")
+        value = step_into(text_list(fields[column]), number) if number else fields[column]
+        return picture_bytes(value, f"{self._name}:{member}")
 
     def _record(self, row: int) -> list[str]:
         if self._last is not None and self._last[0] == row:

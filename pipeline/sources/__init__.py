@@ -16,6 +16,7 @@ from pipeline.sources.coco_instances import COCO_INSTANCES, LVIS, OBJECTS365
 from pipeline.sources.cocoqa import COCOQA
 from pipeline.sources.ctw import CTW
 from pipeline.sources.deepform import DEEPFORM
+from pipeline.sources.documents import DOCUMENTS
 from pipeline.sources.docvqa import DOCVQA
 from pipeline.sources.due import DUE
 from pipeline.sources.dvqa import DVQA
@@ -27,6 +28,7 @@ from pipeline.sources.fsvqa import FSVQA
 from pipeline.sources.geoqa import GEOQA, GEOQA_PLUS, UNIGEO
 from pipeline.sources.gqa import GQA
 from pipeline.sources.grit import GRIT
+from pipeline.sources.hf import HF
 from pipeline.sources.hub import DOCMATIX, FINEVISION, LLAVA_NEXT, LLAVA_ONEVISION, THE_CAULDRON
 from pipeline.sources.icdar2019 import ART, LSVT, RECTS
 from pipeline.sources.icdar_txt import ICDAR2015, RCTW17
@@ -37,6 +39,7 @@ from pipeline.sources.internvl import INTERNVL
 from pipeline.sources.kleister import KLEISTER_CHARITY, KLEISTER_NDA
 from pipeline.sources.kvqa import KVQA
 from pipeline.sources.llama_factory import LLAMA_FACTORY
+from pipeline.sources.json_rows import JSON_ROWS
 from pipeline.sources.llava import (
     ALLAVA,
     COMVINT,
@@ -72,6 +75,7 @@ from pipeline.sources.textcaps import TEXTCAPS
 from pipeline.sources.textocr import COCOTEXT, TEXTOCR
 from pipeline.sources.textocr_gpt4v import TEXTOCR_GPT4V
 from pipeline.sources.textvqa import TEXTVQA
+from pipeline.sources.tsv import TSV
 from pipeline.sources.url_caption import (
     CC3M,
     CC12M,
@@ -92,6 +96,7 @@ from pipeline.sources.visualmrc import VISUALMRC
 from pipeline.sources.vizwiz import VIZWIZ
 from pipeline.sources.vqav2 import OKVQA, VQAV2
 from pipeline.sources.wikitablequestions import WIKITABLEQUESTIONS
+from pipeline.sources.webdataset import WEBDATASET
 
 SOURCES: tuple[Source, ...] = (
     VQAV2,
@@ -207,6 +212,11 @@ SOURCES: tuple[Source, ...] = (
     OPENORCA,
     SLIMORCA,
     OPENHERMES,
+    TSV,
+    HF,
+    WEBDATASET,
+    JSON_ROWS,
+    DOCUMENTS,
 )
 
 

@@ -7,7 +7,7 @@ import base64
 import math
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -32,7 +32,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "caption": ("caption", "captions", "txt", "description", "text"),
     "messages": ("messages", "conversations", "conversation", "texts"),
     "system": ("system", "system_prompt"),
-    "text": ("text", "content", "markdown", "document", "raw_content", "body"),
+    "text": ("text", "txt", "content", "markdown", "document", "raw_content", "body"),
     "license": ("license",),
 }  # fmt: skip
 """Field -> column names it is recognised by, in lower case, the surest first."""
@@ -67,6 +67,8 @@ class TableOptions(BaseModel):
     columns: Columns = Columns()
     task: Task | None = None
     license: str | None = None
+    unit: Literal["file", "line", "blank"] = "file"
+    """What is a document in a text file: the file, a line, or what stands between blank lines."""
     hub: str | None = None
     """Name of a dataset on the Hugging Face hub, downloaded into the root when that is empty."""
     config: str | None = None
@@ -384,7 +386,8 @@ def _path(value: Any) -> Any:
         return paths if any(path is not None for path in paths) else None
     if isinstance(value, dict):
         return value.get("path")
-    return value if isinstance(value, str) and len(value) < 1024 else None
+    named = isinstance(value, str) and len(value) < 1024 and not value.startswith("data:")
+    return value if named else None
 
 
 def plain(value: Any) -> Any:

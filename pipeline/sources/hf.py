@@ -38,14 +38,14 @@ def splits(options: TableOptions, root: Path) -> dict[str, tuple[Path, ...]]:
     found: dict[str, tuple[Path, ...]] = {}
     for depth in ("", "*/", "*/*/"):
         for file in sorted(file for table in TABLES for file in root.glob(depth + table)):
-            name = _split_of(file.relative_to(root).parts)
+            name = split_of(file.relative_to(root).parts)
             found[name] = (*found.get(name, ()), file)
     return found
 
 
-def _split_of(parts: tuple[str, ...]) -> str:
+def split_of(parts: tuple[str, ...]) -> str:
     """
-    >>> _split_of(("data", "train-00000-of-00003.parquet")), _split_of(("ai2d", "test", "0000.parquet"))
+    >>> split_of(("data", "train-00000-of-00003.parquet")), split_of(("ai2d", "test", "0000.parquet"))
     ('train', 'ai2d/test')
     """
     *folders, name = parts
@@ -103,7 +103,7 @@ def read(
                 name,
                 table_rows(file, options.columns),
                 options,
-                partial(_cells, root, file),
+                partial(cells, root, file),
                 license="as its card says",
                 labels=labels_of(file),
                 seen=seen,
@@ -115,7 +115,7 @@ def read(
                 name,
                 read_rows(file),
                 options,
-                partial(_cells, root, file),
+                partial(cells, root, file),
                 license="as its card says",
                 seen=seen,
             )
@@ -181,7 +181,7 @@ def _lighten(column: Any) -> Any:
     return column
 
 
-def _cells(root: Path, file: Path, row: int) -> Place:
+def cells(root: Path, file: Path, row: int) -> Place:
     return partial(_place, root, file, row)
 
 

@@ -7,7 +7,7 @@ of a sample are neighbours.
 import gzip
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,10 @@ class Sample:
         return row if text is None or text in known or (row and not text) else {"txt": text} | row
 
 
-def tar_samples(file: Path) -> Iterator[Sample]:
-    """Yield the samples of a tar or tar.gz, in its order.
+def tar_samples(
+    file: Path, is_text: Callable[[str], bool] = TEXTS.__contains__
+) -> Iterator[Sample]:
+    """Yield the samples of a tar or tar.gz, in its order; `is_text` tells which extensions to read.
 
     Raises:
         DataError: the archive is broken.
@@ -79,7 +81,7 @@ def tar_samples(file: Path) -> Iterator[Sample]:
                         yield sample
                     sample = Sample(key)
                 sample.names.append((extension, member.name))
-                if extension in TEXTS and (content := archive.extractfile(member)) is not None:
+                if is_text(extension) and (content := archive.extractfile(member)) is not None:
                     sample.texts[extension] = content.read()
     except (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, OSError) as error:
         raise DataError(
