@@ -124,4 +124,14 @@ COCO_CAPTIONS = Source(
     reader=read,
     license="CC BY 4.0",
     homepage="https://cocodataset.org",
+    official={
+        "train2014": 414_113,
+        "val2014": 202_654,
+        "train2017": 591_753,
+        "val2017": 25_014,
+        "karpathy_train": 414_113,
+        "karpathy_restval": 152_634,
+        "karpathy_val": 25_010,
+        "karpathy_test": 25_010,
+    },
 )

@@ -149,5 +149,5 @@ FLICKR30K = Source(
     reader=read,
     license=LICENSE,
     homepage="https://shannon.cs.illinois.edu/DenotationGraph",
-    official={"all": 158_915},
+    official={"all": 158_915, "train": 145_000, "val": 5_070, "test": 5_000},
 )

@@ -18,6 +18,7 @@ from catalog.record import ImageRef, Record
 from pipeline.pickles import load_pickle
 from pipeline.sources.base import Bad, Item, Source, first_folder, need, relative, rest
 from pipeline.sources.origin import Origin, chosen, hidden, numbered, unique
+from pipeline.sources.plain import plain
 from pipeline.sources.rows import as_text, texts
 
 IMAGES = ("image", "img")
@@ -85,25 +86,6 @@ def _record(types: Mapping[Any, Any], origin: Origin, key: str, pair: tuple[int,
         extra=rest(values, "choices", "label")
         | ({"type": plain(types[number])} if known_type else {}),
     )
-
-
-def plain(value: Any) -> Any:
-    """Return a pickle's value as JSON can hold it.
-
-    >>> plain({1: np.float64(0.5), "a": (np.array([1, 2]), b"x")})
-    {'1': 0.5, 'a': [[1, 2], 'x']}
-    """
-    if isinstance(value, np.ndarray | np.generic):
-        return plain(value.tolist())
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    if isinstance(value, complex):
-        raise Bad("wrong_type", f"{value!r} is no value of JSON")
-    return value
 
 
 def _source(

@@ -79,4 +79,5 @@ ICONQA = Source(
     reader=read,
     license="CC BY-NC-SA 4.0",
     homepage="https://iconqa.github.io",
+    official={"train": 64_462},
 )

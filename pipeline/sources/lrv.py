@@ -19,8 +19,10 @@ from pipeline.sources.base import (
     read_json,
     relative,
     rest,
+    safe,
 )
 from pipeline.sources.origin import Origin, hidden, numbered
+from pipeline.sources.plain import plain
 from pipeline.sources.rows import read_text
 
 FOLDERS = ("image", "images", "VG_100K", "VG_100K_2")
@@ -29,13 +31,15 @@ FOLDERS = ("image", "images", "VG_100K", "VG_100K_2")
 def splits(root: Path) -> dict[str, tuple[Path, ...]]:
     """Return each file as a split of its own, named by its stem."""
     files = sorted(root.glob("*.json"))
-    keys = ("image_id", "'image_id'")
     return {
-        file.stem: (file,) for file in files if is_conversation_file(file, keys) or _python(file)
+        file.stem: (file,)
+        for file in files
+        if is_conversation_file(file, ("image_id",)) or _python(file)
     }
 
 
 def _python(file: Path) -> bool:
+    """Tell a file that is written as Python has it, with single quotes."""
     with file.open("rb") as stream:
         return b"'image_id'" in stream.read(65_536)
 
@@ -43,10 +47,13 @@ def _python(file: Path) -> bool:
 def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record an instruction, in file order."""
 
-    def record(origin: Origin, key: str, row: Any) -> Record:
+    python = _python(files[0])
+
+    def record(origin: Origin, key: str, given: Any) -> Record:
+        row = plain(given) if python else given
         image_id = need(row, "image_id", (str, int))
         name = str(image_id) if PurePosixPath(str(image_id)).suffix else f"{image_id}.jpg"
-        paths = [f"{folder}/{name}" for folder in FOLDERS]
+        paths = [safe(f"{folder}/{name}") for folder in FOLDERS]
         return origin.question(
             key,
             need(row, "question", str),

@@ -20,6 +20,7 @@ from pipeline.sources.base import (
     need,
     relative,
     rest,
+    safe,
 )
 from pipeline.sources.files import json_lines
 from pipeline.sources.origin import Origin, hidden, numbered
@@ -59,7 +60,7 @@ def _nlvr2(root: Path, origin: Origin, _: str, row: Any) -> Record:
     if "directory" in row:
         folders = [f"images/train/{need(row, 'directory', (int, str))}", *folders]
     names = [f"{pair}-img{side}.png" for side in (0, 1)]
-    folder = next((f for f in folders if (root / f / names[0]).is_file()), folders[0])
+    folder = next((f for f in folders if (root / safe(f"{f}/{names[0]}")).is_file()), folders[0])
     return _said(origin, identifier, [f"{folder}/{name}" for name in names], row, {})
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from catalog.errors import DataError
 from catalog.record import IMAGE, Record
-from pipeline.sources.base import Item, Source, first_folder, need, relative, rest
+from pipeline.sources.base import Item, Source, first_folder, need, relative, rest, safe
 from pipeline.sources.files import mentioned, read_object
 from pipeline.sources.origin import Origin, chosen, hidden, of_split
 from pipeline.sources.rows import texts
@@ -39,7 +39,7 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
         choices = texts(row, "choices")
         folder = f"{relative(files[0].parent / 'images', root)}/{split}/{key}"
         image = None if hidden(row, "image") else need(row, "image", str)
-        drawn = [f"{folder}/choice_{k}.png" for k in range(len(choices))]
+        drawn = [safe(f"{folder}/choice_{k}.png") for k in range(len(choices))]
         pictured = [(root / path).is_file() for path in drawn]
         extra = rest(row, "question", "choices", "answer")
         if key in subsets:

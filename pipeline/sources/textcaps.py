@@ -63,4 +63,5 @@ TEXTCAPS = Source(
     reader=read,
     license="CC BY 4.0",
     homepage="https://textvqa.org/textcaps",
+    official={"train": 109_765, "val": 15_830, "test": 3_289},
 )

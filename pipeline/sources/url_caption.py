@@ -8,7 +8,7 @@ what could not be downloaded is refused with its status. The OCR variants are no
 """
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from catalog.record import ImageRef, Message, Record
 from pipeline.sources.base import Bad, Item, Source, need, read_json, relative, rest
 from pipeline.sources.files import csv_cells, csv_rows
 from pipeline.sources.origin import Keyed, Origin
+from pipeline.sources.plain import plain
 from pipeline.sources.rows import read_parquet, texts
 from pipeline.sources.shards import PICTURES, Sample, folder_samples, tar_samples
 
@@ -42,14 +43,14 @@ class Columns:
 
 
 def splits(root: Path) -> dict[str, tuple[Path, ...]]:
-    """Return `table` -> its files, and `shards` -> the archives, folders' tables and metadata."""
+    """Return `table` -> its files, and `shards` -> archives, and what img2dataset lists of them."""
     tables: list[Path] = []
     shards: list[Path] = []
     for file in sorted(root.iterdir()):
         if file.name.endswith(SHARDS):
             shards.append(file)
         elif file.suffix in TABLES and file.is_file():
-            whose = shards if _is_shard(file) else tables
+            whose = shards if _of_shard(file) else tables
             whose.append(file)
         elif file.name.startswith("sbu-captions") and file.suffix == ".json":
             tables.append(file)
@@ -57,17 +58,19 @@ def splits(root: Path) -> dict[str, tuple[Path, ...]]:
     return {split: files for split, files in found.items() if files}
 
 
-def _is_shard(file: Path) -> bool:
-    beside = any(file.with_suffix(suffix).exists() for suffix in SHARDS)
+def _of_shard(file: Path) -> bool:
+    """Tell whether a table belongs to a shard: it lists its rows, or holds its pictures."""
     return file.suffix == ".parquet" and (
-        beside or file.with_suffix("").is_dir() or _picture_column(file) is not None
+        file.with_suffix("").is_dir()
+        or any(file.with_suffix(suffix).exists() for suffix in SHARDS)
+        or _picture_column(file) is not None
     )
 
 
 def _picture_column(file: Path) -> str | None:
     try:
         names = pq.read_schema(file).names
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"no whole Parquet file: {error}", file=file, fix="download the file again"
         ) from error
@@ -77,20 +80,30 @@ def _picture_column(file: Path) -> str | None:
 def read(
     source: str, license: str, columns: Columns, root: Path, split: str, files: tuple[Path, ...]
 ) -> Iterator[Item]:
-    """Yield one record a row, file by file; then the refusals of a shard's failed downloads."""
-    for file in files:
+    """Yield one record a row, file by file; of a shard, then what it lists and does not hold."""
+    found: dict[str, set[str]] = {}
+    # An archive goes before the table that lists its rows.
+    for file in sorted(files, key=lambda file: (_shard(file), file.suffix == ".parquet")):
         origin = Origin(source=source, split=split, file=relative(file, root), license=license)
-        make = partial(_record, columns, file.name.partition(".")[0])
+        record, folder = partial(_record, columns, _shard(file)), file.with_suffix("")
         if split == "table":
-            yield from origin.items(_table(file, columns), make)
-        elif file.suffix != ".parquet":
-            yield from origin.items(_samples(tar_samples(file), origin.file), make)
-        elif (column := _picture_column(file)) is not None:
-            yield from origin.items(_cells(file, origin.file, column), make)
-        elif (folder := file.with_suffix("")).is_dir():
-            yield from origin.items(_samples(folder_samples(folder, root), None), make)
-        if split == "shards" and file.suffix == ".parquet":
-            yield from origin.items(_failed(file), make)
+            yield from origin.items(_table(file, columns), record)
+            continue
+        column = _picture_column(file) if file.suffix == ".parquet" else None
+        if file.suffix != ".parquet":
+            rows = _samples(tar_samples(file), origin.file)
+        elif column is not None:
+            rows = _cells(file, origin.file, column)
+        else:
+            rows = _samples(folder_samples(folder, root) if folder.is_dir() else iter(()), None)
+        held = found.setdefault(_shard(file), set())
+        yield from origin.items(_noted(rows, held), record)
+        if file.suffix == ".parquet":
+            yield from origin.items(_not_held(file, held), record)
+
+
+def _shard(file: Path) -> str:
+    return file.name.partition(".")[0]
 
 
 def _table(file: Path, columns: Columns) -> Iterator[Keyed]:
@@ -145,16 +158,23 @@ def _cells(file: Path, path: str, column: str) -> Iterator[Keyed]:
     for number, row in enumerate(read_parquet(file, without=(column,))):
         if row.get("status", "success") == "success":
             image = ImageRef(path=path, member=f"{number}:{column}")
-            yield row.get("key", f"#{number}"), (row, image)
+            yield row.get("key") or f"#{number}", (row, image)
 
 
-def _failed(file: Path) -> Iterator[Keyed]:
-    """Yield a `Bad` for each row of a shard's table that could not be downloaded."""
+def _noted(rows: Iterable[Keyed], held: set[str]) -> Iterator[Keyed]:
+    for key, row in rows:
+        held.add(str(key))
+        yield key, row
+
+
+def _not_held(file: Path, held: set[str]) -> Iterator[Keyed]:
+    """Yield a `Bad` for each row that a shard's table lists and the shard does not hold."""
     for number, row in enumerate(read_parquet(file, without=PICTURES)):
-        status = row.get("status", "success")
+        key, status = row.get("key") or f"#{number}", row.get("status", "success")
         if status != "success":
-            message = f"{row.get('url')}: {row.get('error_message')}"
-            yield row.get("key", f"#{number}"), Bad(str(status), message)
+            yield key, Bad(str(status), f"{row.get('url')}: {row.get('error_message')}")
+        elif str(key) not in held:
+            yield key, Bad("no_sample", f"{_shard(file)} lists this key, and does not hold it")
 
 
 def _record(columns: Columns, shard: str, origin: Origin, key: str, pair: Any) -> Record:
@@ -170,7 +190,7 @@ def _record(columns: Columns, shard: str, origin: Origin, key: str, pair: Any) -
         images=[] if image is None else [image],
         references=texts(row, many) if many and row.get(many) else None,
         license=license if isinstance(license, str) and license not in ("", "?") else None,
-        extra=rest(row, column, *((many,) if many and row.get(many) else ())),
+        extra=plain(rest(row, column, *((many,) if many and row.get(many) else ()))),
     )
     if image is None:
         alone = Message(role="assistant", content=caption, loss=False)
@@ -201,12 +221,12 @@ def _source(
 
 
 _LAION = "https://laion.ai"
-_OPUS = Columns(
+_NAMED = Columns(
     caption=("top_caption", "caption", "TEXT", "text", "txt"), references="all_captions"
 )
 LAION = _source("laion", "LAION", "part-*.parquet", "CC BY 4.0, pictures of their owners", _LAION)
 LAION_COCO = _source(
-    "laion_coco", "LAION-COCO", "*.parquet", "CC BY 4.0, pictures of their owners", _LAION, _OPUS
+    "laion_coco", "LAION-COCO", "*.parquet", "CC BY 4.0, pictures of their owners", _LAION, _NAMED
 )
 LAION_COCO_OCR = _source(
     "laion_coco_ocr",
@@ -214,7 +234,7 @@ LAION_COCO_OCR = _source(
     "*.parquet",
     "CC BY 4.0, pictures of their owners",
     _LAION,
-    _OPUS,
+    _NAMED,
 )
 COYO = _source(
     "coyo",
@@ -253,6 +273,7 @@ CC12M = _source(
     "free to use, pictures of their owners",
     "https://github.com/google-research-datasets/conceptual-12m",
     Columns(header=("url", "caption")),
+    {"table": 12_423_374},
 )
 SBU = _source(
     "sbu",
@@ -260,4 +281,5 @@ SBU = _source(
     "sbu-captions-all.json",
     "unclear: Flickr pictures of their owners",
     "https://www.cs.rice.edu/~vo9/sbucaptions",
+    official={"table": 1_000_000},
 )

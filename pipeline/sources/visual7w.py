@@ -136,5 +136,12 @@ VISUAL7W = Source(
     reader=read,
     license="MIT for the toolkit, pictures of COCO",
     homepage="https://ai.stanford.edu/~yukez/visual7w",
-    official={"telling_val": 28_020, "pointing_val": 36_990},
+    official={
+        "telling_train": 69_817,
+        "telling_val": 28_020,
+        "telling_test": 42_031,
+        "pointing_train": 93_813,
+        "pointing_val": 36_990,
+        "pointing_test": 57_265,
+    },
 )
