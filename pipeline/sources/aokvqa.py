@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from catalog.record import Record
-from pipeline.sources.base import Item, Source, need, relative, rest
+from pipeline.sources.base import Item, Source, need, read_rows, relative, rest
 from pipeline.sources.coco import picture
-from pipeline.sources.files import read_list
 from pipeline.sources.origin import Origin, chosen, hidden, numbered
 from pipeline.sources.rows import texts
 
@@ -51,7 +50,7 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     origin = Origin(
         source="aokvqa", split=split, file=relative(files[0], root), license=AOKVQA.license
     )
-    yield from origin.items(numbered(read_list(files[0]), "question_id"), record)
+    yield from origin.items(numbered(read_rows(files[0]), "question_id"), record)
 
 
 AOKVQA = Source(

@@ -123,7 +123,9 @@ def safe(path: Any) -> str:
     pure = PurePosixPath(path.replace("\\", "/"))
     if not path or pure.is_absolute() or ".." in pure.parts or "\0" in path:
         raise Bad("unsafe_path", f"{path!r} does not stay inside the dataset folder")
-    if len(path) > 1000 or any(len(part.encode()) > 255 for part in pure.parts):
+    if len(path) > 1000 or any(
+        len(part.encode(errors="surrogatepass")) > 255 for part in pure.parts
+    ):
         raise Bad("unsafe_path", f"{path[:80]!r}... is longer than a path can be")
     return path
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog.record import Record
-from pipeline.sources.base import Item, Source, first_folder, need, relative, rest
-from pipeline.sources.files import listed, read_object
+from pipeline.sources.base import Item, Source, first_folder, need, read_list, relative, rest
 from pipeline.sources.origin import Origin, hidden, numbered
 
 _NAME = re.compile(r"CLEVR_(?:(?P<split>\w+)_)?questions\.json")
@@ -37,7 +36,7 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a question, in file order."""
     scenes: dict[object, Any] = {}
     for file in files[1:]:
-        scenes |= numbered(listed(read_object(file), "scenes", file), "image_filename")
+        scenes |= numbered(read_list(file, "scenes"), "image_filename")
     images = _folder(root) / "images"
     folder = relative(images / split if (images / split).is_dir() else images, root)
 
@@ -53,8 +52,8 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
         )
 
     origin = Origin(source="clevr", split=split, file=relative(files[0], root), license="CC BY 4.0")
-    rows = listed(read_object(files[0]), "questions", files[0])
-    yield from origin.items(numbered(rows, "question_index"), record)
+    rows = numbered(read_list(files[0], "questions"), "question_index")
+    yield from origin.items(rows, record)
 
 
 def _answer(answer: Any) -> str:

@@ -1,5 +1,6 @@
 """Where a COCO picture lies: one number, under the 2014 name or the 2017 name."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,16 @@ def name(folder: str, image_id: int) -> str:
     ('COCO_val2014_000000000042.jpg', '000000000042.jpg')
     """
     return f"{image_id:012}.jpg" if folder.endswith("2017") else f"COCO_{folder}_{image_id:012}.jpg"
+
+
+def folder_of(file_name: str) -> str | None:
+    """Return the folder that a picture's 2014 name says.
+
+    >>> folder_of("COCO_val2014_000000000042.jpg"), folder_of("000000000042.jpg")
+    ('val2014', None)
+    """
+    match = re.fullmatch(r"COCO_(\w+\d{4})_\d{12}\.jpg", file_name)
+    return match[1] if match else None
 
 
 def number(value: Any) -> int:

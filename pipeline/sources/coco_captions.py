@@ -2,7 +2,8 @@
 
 Format: https://cocodataset.org/#format-data. Karpathy's splits (`karpathy_train`, `karpathy_restval`, ...)
 are a second cut of the same captions: take one of the two. Files of pictures alone
-(`image_info_test2014.json`) give pictures without a caption.
+(`image_info_test2014.json`) give pictures without a caption. COCO-CN's Chinese captions (`cn_test`) come in
+the same form.
 """
 
 import re
@@ -13,12 +14,13 @@ from typing import Any
 from catalog.record import Record
 from pipeline.sources import karpathy
 from pipeline.sources.base import Bad, Item, Source, need, relative, rest
+from pipeline.sources.coco import folder_of
 from pipeline.sources.coco import name as coco_name
 from pipeline.sources.files import listed, read_object
 from pipeline.sources.origin import Origin, numbered
 
 KARPATHY = "karpathy_"
-_NAME = re.compile(r"(?:captions|image_info)_(?P<split>[a-z-]+\d{4})\.json")
+_NAME = re.compile(r"(?:captions|image_info|coco-)_?(?P<split>[a-z-]+\d{4}|cn_[a-z]+)\.json")
 
 
 def splits(root: Path) -> dict[str, tuple[Path, ...]]:
@@ -101,7 +103,10 @@ def _references(captions: Iterable[Any]) -> dict[object, list[str]]:
 def _image(split: str, number: int, picture: Any) -> str:
     """Return a picture's path: by its file name, or by its number where the file lists no pictures."""
     folder = split.replace("test-dev", "test")
-    return f"{folder}/{need(picture, 'file_name', str) if picture else coco_name(folder, number)}"
+    if picture is None:
+        return f"{folder}/{coco_name(folder, number)}"
+    name = need(picture, "file_name", str)
+    return f"{folder_of(name) or folder}/{name}"
 
 
 def _license(picture: Any, licenses: Mapping[object, Any]) -> dict[str, Any]:

@@ -1,20 +1,17 @@
-"""How readers open files that are not one JSON list: objects, JSON Lines, CSV, and what they name."""
+"""How readers open files that are not one list of records: objects, CSV of any size, what a file names."""
 
-import codecs
 import csv
-import gzip
+import mmap
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from catalog.errors import DataError
-from pipeline.sources.base import Bad, read_json
+from pipeline.sources.base import Bad, read_json, read_rows, rest
 from pipeline.sources.rows import read_text
 
-# Cells hold pictures as base64, and the longest captions of the web.
+# Cells hold the longest captions of the web; other readers set the same.
 csv.field_size_limit(2**31 - 1)
 
 
@@ -44,6 +41,15 @@ def read_list(file: Path) -> list[Any]:
     return content
 
 
+def json_lines(file: Path) -> Iterator[Any]:
+    """Yield the records of a JSON Lines file, one at a time; a broken line is a `Bad` in its place.
+
+    Raises:
+        DataError: the file is broken as a whole.
+    """
+    return read_rows(file)
+
+
 def listed(content: Mapping[str, Any], key: str, file: Path) -> list[Any]:
     """Return the list under a key at the top of an official file.
 
@@ -56,24 +62,20 @@ def listed(content: Mapping[str, Any], key: str, file: Path) -> list[Any]:
     return rows
 
 
-def json_lines(file: Path) -> Iterator[Any]:
-    """Yield the records of a JSON Lines file, one at a time; a broken line is a `Bad` in its place.
+def read_entries(file: Path) -> Iterator[tuple[object, Any]]:
+    """Yield (key, record) of a JSON file of any size that is an object of records.
 
     Raises:
-        DataError: a gzip file is cut off.
+        DataError: the file is broken.
     """
-    try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
-            for number, line in enumerate(lines):
-                text = line.removeprefix(codecs.BOM_UTF8) if number == 0 else line
-                if not text.strip():
-                    continue
-                try:
-                    yield orjson.loads(text)
-                except orjson.JSONDecodeError as error:
-                    yield Bad("broken_json", f"line {number + 1:,} is not JSON: {error}")
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise DataError(str(error), file=file, fix="download the file again") from error
+    for position, row in enumerate(read_rows(file)):
+        if not isinstance(row, dict):
+            yield f"#{position}", row
+        elif "id" in row:
+            yield row["id"], rest(row, "id")
+        else:
+            # Where one of its values is no record, the file comes as a whole.
+            yield from row.items()
 
 
 def csv_rows(file: Path, **dialect: Any) -> Iterator[Any]:
@@ -94,7 +96,7 @@ def csv_rows(file: Path, **dialect: Any) -> Iterator[Any]:
 
 
 def csv_cells(file: Path, **dialect: Any) -> Iterator[list[str]]:
-    """Yield the cells of each row of a CSV file that is not blank.
+    """Yield the cells of each row of a CSV file that is not blank; the file may have any size.
 
     Raises:
         DataError: the file is not UTF-8, or no CSV.
@@ -113,6 +115,9 @@ def csv_cells(file: Path, **dialect: Any) -> Iterator[list[str]]:
 
 def mentioned(file: Path, key: str) -> list[str]:
     """Return the different texts that a field has in a JSON file, in order, without parsing it."""
+    if not file.stat().st_size:
+        return []
     pattern = rb'"%s"\s*:\s*"([^"\\]*)"' % re.escape(key.encode())
-    values = re.findall(pattern, file.read_bytes())
-    return [value.decode(errors="replace") for value in dict.fromkeys(values)]
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        values = dict.fromkeys(match[1] for match in re.finditer(pattern, data))
+    return [value.decode(errors="replace") for value in values]

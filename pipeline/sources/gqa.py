@@ -11,7 +11,7 @@ from typing import Any
 
 from catalog.record import Record
 from pipeline.sources.base import Item, Source, need, relative, rest
-from pipeline.sources.files import read_object
+from pipeline.sources.files import read_entries
 from pipeline.sources.origin import Origin, hidden
 
 SPLITS = ("train", "val", "testdev", "test", "challenge", "submission")
@@ -31,7 +31,7 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a question, shard by shard, in file order."""
     for file in files:
         origin = Origin(source="gqa", split=split, file=relative(file, root), license="CC BY 4.0")
-        yield from origin.items(read_object(file).items(), _record)
+        yield from origin.items(read_entries(file), _record)
 
 
 def _record(origin: Origin, key: str, row: Any) -> Record:

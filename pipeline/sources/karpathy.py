@@ -4,17 +4,15 @@ Format: https://cs.stanford.edu/people/karpathy/deepimagesent. Older exports nam
 id or COCO number: these come from the file name and the place.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from catalog.record import Record
 from pipeline.sources.base import Item, need, relative, rest
+from pipeline.sources.coco import folder_of
 from pipeline.sources.files import listed, mentioned, read_object
 from pipeline.sources.origin import Origin, nested, numbered, of_split
-
-_COCO = re.compile(r"COCO_(?P<folder>\w+\d{4})_\d{12}\.jpg")
 
 
 def splits(file: Path) -> dict[str, tuple[Path, ...]]:
@@ -41,8 +39,7 @@ def _record(folder: str) -> Callable[[Origin, str, tuple[Any, Any]], Record]:
     def record(origin: Origin, key: str, pair: tuple[Any, Any]) -> Record:
         picture, sentence = pair
         filename = need(picture, "filename", str)
-        named = _COCO.fullmatch(filename)
-        where = named["folder"] if named else folder
+        where = folder_of(filename) or folder
         if "filepath" in picture:
             where = need(picture, "filepath", str)
         return origin.caption(

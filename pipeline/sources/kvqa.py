@@ -10,7 +10,7 @@ from typing import Any
 
 from catalog.record import Record
 from pipeline.sources.base import Bad, Item, Source, need, relative, rest
-from pipeline.sources.files import read_object
+from pipeline.sources.files import read_entries
 from pipeline.sources.origin import Keyed, Origin
 from pipeline.sources.rows import as_text
 
@@ -32,7 +32,7 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
 
 def _questions(file: Path, split: str) -> Iterator[Keyed]:
     """Yield (picture, question's place) of the pictures of a split."""
-    for key, row in read_object(file).items():
+    for key, row in read_entries(file):
         try:
             folds = need(row, "split", list)
             if not folds or folds[0] not in FOLDS.values():

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from catalog.record import IMAGE, ImageRef, Message, Record, Refusal, Region
 from pipeline.sources.base import Bad, Item, need, refusal, safe
 from pipeline.sources.rows import lettered
@@ -24,7 +26,8 @@ class Origin:
 
     def refuse(self, key: object, bad: Bad) -> Refusal:
         """Return the refusal of the row of a key."""
-        return refusal(self.source, self.split, self.file, key, bad)
+        name = str(key).encode(errors="backslashreplace").decode()
+        return refusal(self.source, self.split, self.file, name, bad)
 
     def items(
         self, rows: Iterable[Keyed], record: Callable[["Origin", str, Any], Record]
@@ -34,7 +37,7 @@ class Origin:
             try:
                 if isinstance(row, Bad):
                     raise row
-                yield record(self, str(key), row)
+                yield storable(record(self, str(key), row))
             except Bad as bad:
                 yield self.refuse(key, bad)
 
@@ -116,6 +119,31 @@ class Origin:
             extra=extra,
             file=self.file,
         )
+
+
+def storable(record: Record) -> Record:
+    """Return the record, if all of it can be stored.
+
+    Raises:
+        Bad: it holds half a character (a lone surrogate), or a number of more than 64 bits.
+    """
+    try:
+        orjson.dumps(
+            [
+                record.native_id,
+                *((image.path, image.member) for image in record.images),
+                *(message.content for message in record.messages),
+                record.answers,
+                record.choices,
+                *((region.label, region.extra) for region in record.regions),
+                record.license,
+                record.extra,
+            ],
+            option=orjson.OPT_NON_STR_KEYS,
+        )
+    except TypeError as error:
+        raise Bad("broken_text", f"this record cannot be stored: {error}") from error
+    return record
 
 
 def letter(index: int) -> str:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog.record import Record
-from pipeline.sources.base import Bad, Item, Source, need, relative, rest
-from pipeline.sources.files import read_list
+from pipeline.sources.base import Bad, Item, Source, need, read_rows, relative, rest
 from pipeline.sources.origin import Origin, nested, numbered
 
 
@@ -22,7 +21,7 @@ def splits(root: Path) -> dict[str, tuple[Path, ...]]:
 
 def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a question, picture by picture, in file order."""
-    pictures = dict(numbered(read_list(files[1]), "image_id"))
+    pictures = dict(numbered(read_rows(files[1]), "image_id"))
 
     def record(origin: Origin, _: str, pair: tuple[Any, Any]) -> Record:
         qa = pair[1]
@@ -38,7 +37,7 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
         )
 
     origin = Origin(source="vgqa", split=split, file=relative(files[0], root), license="CC BY 4.0")
-    rows = numbered(read_list(files[0]), "id")
+    rows = numbered(read_rows(files[0]), "id")
     yield from origin.items(nested(rows, "qas", "qa_id"), record)
 
 

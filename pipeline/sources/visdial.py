@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from catalog.record import Message, Record
-from pipeline.sources.base import Bad, Item, Source, need, relative, rest
+from pipeline.sources.base import Bad, Item, Source, need, read_rows, relative, rest
 from pipeline.sources.coco import picture
-from pipeline.sources.files import listed, read_list, read_object
+from pipeline.sources.files import listed, read_object
 from pipeline.sources.origin import Origin, chosen, hidden, numbered
 
 _NAME = re.compile(r"visdial_(?P<version>\d\.\d)_(?P<split>train|val|test)\.json")
@@ -38,7 +38,7 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     data = content["data"] if isinstance(content.get("data"), dict) else {}
     pools = {key: listed(data, key, files[0]) for key in ("questions", "answers")}
     subtype = content.get("split")
-    dense = {key: row for file in files[1:] for key, row in numbered(read_list(file), "image_id")}
+    dense = {key: row for file in files[1:] for key, row in numbered(read_rows(file), "image_id")}
 
     def record(origin: Origin, key: str, row: Any) -> Record:
         image_id = need(row, "image_id", int)

@@ -11,8 +11,7 @@ from typing import Any
 
 from catalog.record import Record
 from pipeline.sources import vqav2
-from pipeline.sources.base import Item, Source, first_folder, need, relative, rest
-from pipeline.sources.files import read_list
+from pipeline.sources.base import Item, Source, first_folder, need, read_rows, relative, rest
 from pipeline.sources.origin import Origin, hidden, numbered
 
 SPLITS = ("train", "val", "test")
@@ -36,7 +35,7 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     origin = Origin(
         source="vizwiz", split=split, file=relative(files[0], root), license="CC BY 4.0"
     )
-    yield from origin.items(numbered(read_list(files[0]), "image"), _record)
+    yield from origin.items(numbered(read_rows(files[0]), "image"), _record)
 
 
 def _record(origin: Origin, _: str, row: Any) -> Record:

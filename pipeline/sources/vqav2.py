@@ -6,15 +6,17 @@ re-exported in the same two files, with a picture's name as `image_id`.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from catalog.record import Record
-from pipeline.sources.base import Bad, Item, Source, need, relative, rest, safe
+from pipeline.sources.base import Bad, Item, Source, need, read_list, relative, rest, safe
 from pipeline.sources.coco import name as coco_name
-from pipeline.sources.files import listed, read_object
+from pipeline.sources.files import mentioned
 from pipeline.sources.origin import Origin, numbered
 
 _QUESTIONS = re.compile(r"(?:v2_)?OpenEnded_mscoco_(?P<split>[a-z-]+\d{4})_questions\.json")
@@ -51,37 +53,35 @@ def read(source: str, root: Path, split: str, files: tuple[Path, ...]) -> Iterat
         Origin(source=source, split=split, file=relative(file, root), license="CC BY 4.0")
         for file in files
     ]
-    contents = [read_object(file) for file in files]
-    asked = listed(contents[0], "questions", files[0])
-    answered: dict[object, Any] | None = None
+    asked = numbered(read_list(files[0], "questions"), "question_id")
+    # As bytes: half a million annotations would take gigabytes as objects.
+    answered: dict[object, bytes] | None = None
     if len(files) > 1:
         answered = {}
-        for key, row in numbered(listed(contents[1], "annotations", files[1]), "question_id"):
+        for key, row in numbered(read_list(files[1], "annotations"), "question_id"):
             if isinstance(row, dict) and row.get("question_id") == key:
-                answered[key] = row
+                answered[key] = orjson.dumps(row)
             else:
                 nameless = Bad("wrong_type", "an annotation without a question_id")
                 yield origins[1].refuse(key, nameless)
-    folder = _folder(contents, split)
+    folder = _folder(files, split)
 
     def record(origin: Origin, _: str, question: Any) -> Record:
         key, annotation = need(question, "question_id", (int, str)), None
         if answered is not None and (annotation := answered.pop(key, None)) is None:
             raise Bad("no_annotation", f"no annotation in {files[1].name}")
-        return _record(origin, folder, question, annotation)
+        return _record(origin, folder, question, orjson.loads(annotation) if annotation else None)
 
-    yield from origins[0].items(numbered(asked, "question_id"), record)
+    yield from origins[0].items(asked, record)
     for key in answered or ():
         yield origins[1].refuse(key, Bad("no_question", f"no question in {files[0].name}"))
 
 
-def _folder(contents: Sequence[Mapping[str, Any]], split: str) -> str:
+def _folder(files: tuple[Path, ...], split: str) -> str:
     """Return the picture folder, which the top level of a file names, not the record."""
-    named = (content.get("data_subtype") for content in contents)
-    subtype = next((name for name in named if isinstance(name, str) and name), None)
-    if subtype is None:
-        subtype = {"train": "train2014", "val": "val2014"}.get(split, "test2015")
-    return subtype.replace("test-dev", "test")
+    named = [name for file in files for name in mentioned(file, "data_subtype") if name]
+    usual = {"train": "train2014", "val": "val2014"}.get(split, "test2015")
+    return [*named, usual][0].replace("test-dev", "test")
 
 
 def _record(

@@ -35,7 +35,7 @@ def copy(name: str, to: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "pictures"),
-    [("geoqa", 1), ("unigeo", 2), ("laion", 1), ("laion_coco_ocr", 1), ("coyo", 1)],
+    [("geoqa", 1), ("unigeo", 2), ("laion", 1), ("laion_coco_ocr", 1), ("coyo", 1), ("m3it", 2)],
 )
 def test_pictures_inside_official_files_go_into_the_catalog(
     name: str, pictures: int, tmp_path: Path
@@ -202,3 +202,27 @@ def test_a_split_that_hides_its_answers_has_none() -> None:
         for record in records:
             assert (record.answers, record.answer_index) == (None, None)
             assert record.messages[-1].role == "user"
+
+
+def test_the_row_of_flickr30ks_table_that_has_no_number_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text(
+        "image_name| comment_number| comment\n"
+        "1.jpg| 0| A cat | on a mat .\n"
+        "2.jpg| 4   A dog runs .\n"
+    )
+    first, second = items("flickr30k", tmp_path)
+    assert isinstance(first, Record)
+    assert (first.native_id, first.messages[-1].content) == ("1.jpg#0", "A cat | on a mat .")
+    assert isinstance(second, Refusal)
+    assert (second.reason, second.record) == ("broken_row", "line 3")
+
+
+def test_chinese_captions_lie_on_the_pictures_of_coco(tmp_path: Path) -> None:
+    picture = {"id": 42, "file_name": "COCO_val2014_000000000042.jpg"}
+    caption = {"id": 1, "image_id": 42, "caption": "一只猫"}
+    file = tmp_path / "coco-cn_test.json"
+    file.write_text(json.dumps({"images": [picture], "annotations": [caption]}))
+    [record] = items("coco_captions", tmp_path)
+    assert isinstance(record, Record)
+    assert (record.split, record.answers) == ("cn_test", ("一只猫",))
+    assert record.images[0].path == "val2014/COCO_val2014_000000000042.jpg"
