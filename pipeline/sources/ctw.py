@@ -79,14 +79,17 @@ def _line(characters: list[Any], number: int) -> list[Region]:
 
 def _area(item: Any, level: str, *, label: str = "", ignore: bool = False, **more: int) -> Region:
     """Return the region of a character, of a part to ignore, or of a proposal."""
-    polygon = outline(need(item, "polygon", list)) if "polygon" in item else None
-    box = xywh(item["bbox"]) if "bbox" in item else None
+    given = need({level: item}, level, dict)
+    polygon = outline(need(given, "polygon", list)) if "polygon" in given else None
+    box = xywh(given["bbox"]) if "bbox" in given else None
     return word(
         label,
         polygon=polygon,
         box=box,
         ignore=ignore,
-        extra=rest(item, "polygon", "bbox", *(["text"] if label else [])) | {"level": level} | more,
+        extra=rest(given, "polygon", "bbox", *(["text"] if label else []))
+        | {"level": level}
+        | more,
     )
 
 

@@ -109,7 +109,7 @@ def read_parquet(file: Path, *, without: tuple[str, ...] = ()) -> Iterator[dict[
             ]
             for batch in table.iter_batches(batch_size=4096, columns=columns):
                 yield from batch.to_pylist()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(
             f"no whole Parquet file: {error}", file=file, fix="download the file again"
         ) from error

@@ -14,7 +14,8 @@ import orjson
 
 from catalog.record import ImageRef, Record
 from pipeline.sources.base import Bad, Item, Source, need, read_rows, relative, rest, safe
-from pipeline.sources.rows import read_parquet, records
+from pipeline.sources.parquet import parquet_rows
+from pipeline.sources.rows import records
 from pipeline.sources.words import page
 
 _SHARD = re.compile(r"(?P<split>[a-z]+)-\d+-of-\d+\.parquet")
@@ -38,10 +39,7 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a page, in file order."""
     for file in files:
         name = relative(file, root)
-        if file.name == METADATA:
-            rows: Any = read_rows(file)
-        else:
-            rows = read_parquet(file, without=("image.bytes",))
+        rows: Any = read_rows(file) if file.name == METADATA else parquet_rows(root, file)
         record = partial(_record, split, name)
         yield from records("synthdog", split, name, rows, record, key="file_name")
 
@@ -56,8 +54,8 @@ def _record(split: str, file: str, position: int, row: Any) -> Record:
         image = ImageRef(path=safe(f"{folder}/{key}"))
     else:
         key = f"{container.removesuffix('.parquet')}:{position}"
-        image = ImageRef(path=file, member=f"{position}:image.bytes")
-    extra = rest(row, "ground_truth") | rest(truth, "gt_parse")
+        image = need(row, "image", ImageRef)
+    extra = rest(row, "ground_truth", "image") | rest(truth, "gt_parse")
     if more := rest(parse, "text_sequence"):
         extra["gt_parse"] = more
     return page(
