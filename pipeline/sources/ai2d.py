@@ -82,7 +82,7 @@ def _annotation(file: Path) -> tuple[tuple[Region, ...], dict[str, Any] | None]:
     """Return the text boxes of a diagram, and everything else of its annotation."""
     if not file.exists():
         return (), None
-    annotation = read_json(file)
+    annotation = need({"annotation": read_json(file)}, "annotation", dict)
     boxes = need(annotation, "text", dict) if "text" in annotation else {}
     return tuple(_region(box) for box in boxes.values()), rest(annotation, "text")
 

@@ -46,15 +46,13 @@ def _record(root: Path, split: str, file: Path, position: int, row: Any) -> Reco
     question, name = need(row, "query", str), safe(need(row, "imgname", str))
     label = need(row, "label", (str, int, float, list))
     asker = file.stem.rpartition("_")[2]
-    extra = (
-        rest(row, "query") if isinstance(label, list | int | float) else rest(row, "query", "label")
-    )
+    extra = rest(row, "query", *(["label"] if isinstance(label, str) else []))
     stem = name.rpartition(".")[0]
     if (table := file.parent / "tables" / f"{stem}.csv").exists():
         extra["table"] = read_text(table)
     if (annotation := file.parent / "annotations" / f"{stem}.json").exists():
         extra["annotation"] = read_json(annotation)
-    # The release has a list only where a question has several references.
+    # The release has one text; exports have a list of references.
     answers = tuple(as_text(answer) for answer in (label if isinstance(label, list) else [label]))
     return Record(
         source="chartqa",
