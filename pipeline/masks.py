@@ -121,11 +121,19 @@ def bounds(rle: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
     >>> bounds({"size": [2, 3], "counts": [1, 2, 3]})
     (0.0, 0.0, 2.0, 2.0)
     """
-    mask = decode(rle)
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    if not len(columns):
+    runs, height = counts_of(rle), int(rle["size"][0])
+    ends = np.cumsum(runs)
+    starts = ends - runs
+    drawn = (np.arange(len(runs)) % 2 == 1) & (runs > 0)
+    first, last = starts[drawn], ends[drawn] - 1
+    if not len(first):
         return None
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+    left, right = first // height, last // height
+    # A run that goes over a column's end covers its last row, and the next column's first.
+    turns = (left < right).any()
+    top = 0 if turns else (first % height).min()
+    bottom = height - 1 if turns else (last % height).max()
+    return float(left[0]), float(top), float(right[-1] + 1), float(bottom + 1)
 
 
 def segments(numbers: NDArray[np.integer[Any]]) -> dict[int, tuple[int, dict[str, Any]]]:

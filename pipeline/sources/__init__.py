@@ -7,6 +7,7 @@ from pipeline.sources.ai2d import AI2D
 from pipeline.sources.alpaca import ALPACA, BELLE
 from pipeline.sources.aokvqa import AOKVQA
 from pipeline.sources.arxivqa import ARXIVQA
+from pipeline.sources.as_v2 import AS_V2
 from pipeline.sources.base import Source
 from pipeline.sources.chartqa import CHARTQA
 from pipeline.sources.chat import SHAREGPT, ULTRACHAT
@@ -27,6 +28,8 @@ from pipeline.sources.fmiqa import FMIQA
 from pipeline.sources.fsvqa import FSVQA
 from pipeline.sources.geoqa import GEOQA, GEOQA_PLUS, UNIGEO
 from pipeline.sources.gqa import GQA
+from pipeline.sources.grand import GRAND
+from pipeline.sources.grand_f import GRAND_F
 from pipeline.sources.grit import GRIT
 from pipeline.sources.hf import HF
 from pipeline.sources.hub import DOCMATIX, FINEVISION, LLAVA_NEXT, LLAVA_ONEVISION, THE_CAULDRON
@@ -59,6 +62,7 @@ from pipeline.sources.multimodal_ocr import MULTIMODAL_OCR
 from pipeline.sources.nlvr import NLVR, NLVR2
 from pipeline.sources.ocrvqa import OCRVQA
 from pipeline.sources.orca import OPENHERMES, OPENORCA, SLIMORCA
+from pipeline.sources.osprey import OSPREY
 from pipeline.sources.panoptic import COCO_PANOPTIC
 from pipeline.sources.pdf import PDF
 from pipeline.sources.psg import PSG
@@ -68,6 +72,7 @@ from pipeline.sources.realcqa import REALCQA
 from pipeline.sources.refer import REFCOCO, REFCOCO_PLUS, REFCOCOG
 from pipeline.sources.scienceqa import SCIENCEQA
 from pipeline.sources.smart101 import SMART101
+from pipeline.sources.shikra import SHIKRA
 from pipeline.sources.stvqa import STVQA
 from pipeline.sources.synthdog import SYNTHDOG
 from pipeline.sources.tabfact import TABFACT
@@ -182,6 +187,11 @@ SOURCES: tuple[Source, ...] = (
     OBJECTS365,
     PSG,
     GRIT,
+    GRAND,
+    GRAND_F,
+    AS_V2,
+    SHIKRA,
+    OSPREY,
     LLAVA,
     LLAVA_INSTRUCT,
     LLAVA_MIX665K,

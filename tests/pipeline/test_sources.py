@@ -150,6 +150,8 @@ REFUSED = {"objects365": {"no_category": 1}}
         ("vg_objects", "visual_genome", 3),
         ("vg_relationships", "visual_genome", 1),
         ("grit", "grit_kosmos2", 3),
+        ("as_v2", "as_v2_derived", 3),
+        ("shikra", "shikra_derived", 20),
         ("lvis", "lvis_v1_derived", 12),
         ("objects365", "objects365", 4),
         ("psg", "psg", 1),
