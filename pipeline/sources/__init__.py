@@ -3,6 +3,7 @@
 from rapidfuzz import process
 
 from catalog.errors import UserError
+from pipeline.sources.ade20k import ADE20K
 from pipeline.sources.ai2d import AI2D
 from pipeline.sources.alpaca import ALPACA, BELLE
 from pipeline.sources.aokvqa import AOKVQA
@@ -70,6 +71,7 @@ from pipeline.sources.qa_pairs import FIGUREQA, PLOTQA
 from pipeline.sources.qwen_vl import QWEN_VL
 from pipeline.sources.realcqa import REALCQA
 from pipeline.sources.refer import REFCOCO, REFCOCO_PLUS, REFCOCOG
+from pipeline.sources.scene_parsing import SCENE_PARSING
 from pipeline.sources.scienceqa import SCIENCEQA
 from pipeline.sources.smart101 import SMART101
 from pipeline.sources.shikra import SHIKRA
@@ -186,6 +188,8 @@ SOURCES: tuple[Source, ...] = (
     LVIS,
     OBJECTS365,
     PSG,
+    ADE20K,
+    SCENE_PARSING,
     GRIT,
     GRAND,
     GRAND_F,
