@@ -57,7 +57,6 @@ class Dialog:
     images: tuple[ImageRef, ...]
     extra: dict[str, Any]
     regions: tuple[Region, ...] = ()
-    answers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

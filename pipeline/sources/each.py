@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from catalog.record import Record, Task
+from catalog.record import Record
 from pipeline.sources.base import (
     Bad,
     Item,
@@ -94,10 +94,9 @@ def _read(
                     source=source,
                     split=split,
                     native_id=key,
-                    task=_task(said),
+                    task="conversation" if said.images else "text",
                     images=said.images,
                     messages=said.messages,
-                    answers=said.answers,
                     regions=said.regions,
                     license=own if isinstance(own, str) and own else license,
                     extra=said.extra,
@@ -117,12 +116,6 @@ def _said(
         if bad.reason != "inline_picture" or rows is not rows_of_json:
             raise
         return say(root, referred(row, file, f"{position}:"))
-
-
-def _task(said: Dialog) -> Task:
-    if said.answers is not None:
-        return "vqa"
-    return "conversation" if said.images else "text"
 
 
 def record_id(row: dict[str, Any], place: str, seen: set[str]) -> str:
