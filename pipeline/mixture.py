@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ UNITS: tuple[Unit, ...] = (
     "all_tokens",
     "loss_tokens",
 )
+Licenses = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
 
 
 class Share(BaseModel):
@@ -40,6 +41,8 @@ class Share(BaseModel):
     """How often a sample may be drawn at most; default: the budget's epochs, or 1."""
     where: str | None = None
     """SQL over the columns of `samples`, for example `split = 'train'`."""
+    licenses: Licenses | None = None
+    """Licences that this entry's samples may have, by name or pattern, beside the recipe's."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -101,6 +104,8 @@ class Mixture(BaseModel):
     """Shares are raised to 1 / temperature: above 1 evens them out."""
     budget: Budget
     sources: tuple[Share, ...] = Field(min_length=1)
+    licenses: Licenses | None = None
+    """Licences that samples may have, by name or pattern such as `CC BY*`; default: any, or none."""
     encoder: EncoderConfig
     image: ImagePolicy = ImagePolicy()
     packing: Packing

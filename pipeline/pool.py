@@ -6,6 +6,7 @@ Read from the encodings files, some files at a time: about 32 bytes of memory a 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from catalog.errors import UserError
 from catalog.parts import Part
 from pipeline.encode import from_bytes, truncate
+from pipeline.licenses import counted, licensed
 from pipeline.mixture import Mixture, Share, Unit
 
 ROWS_AT_ONCE = 1_000_000
@@ -78,10 +80,7 @@ def read_pool(mixture: Mixture, share: Share, parts: Sequence[tuple[int, Path, P
         pools.append(_read(mixture, together, keep))
     pool = _joined(pools, mixture)
     if not len(pool) and not sum(pool.left_out.values()):
-        raise UserError(
-            f"{mixture.name}: {share.name} has no sample where {share.where or 'true'}",
-            fix="change `where`, or take the entry out",
-        )
+        raise _nothing(mixture, share, [samples for _, _, samples in parts])
     if not len(pool):
         raise UserError(
             f"{mixture.name}: {share.name} has no usable sample: {pool.left_out['unlearnt']} have "
@@ -109,12 +108,15 @@ def _together(
 
 def _where(mixture: Mixture, share: Share, samples: list[Path]) -> NDArray[np.bool_] | None:
     """Return which rows of these samples files an entry wants; None for all."""
-    if share.where is None:
+    allowed = [names for names in (mixture.licenses, share.licenses) if names is not None]
+    if share.where is None and not allowed:
         return None
-    source = samples[0].parent.name.removeprefix("source=")
+    rows = _scan(samples)
+    conditions = [licensed(rows, names) for names in allowed]
     try:
-        rows = pl.scan_parquet(samples).with_columns(pl.lit(source).alias("source"))
-        wanted = rows.select(pl.sql_expr(share.where).cast(pl.Boolean).alias("keep")).collect()
+        if share.where is not None:
+            conditions.append(pl.sql_expr(share.where).cast(pl.Boolean))
+        wanted = rows.select(pl.all_horizontal(conditions).alias("keep")).collect()
     except pl.exceptions.PolarsError as error:
         raise UserError(
             f"{mixture.name}: {share.name}: `where: {share.where}`: {error}",
@@ -125,6 +127,30 @@ def _where(mixture: Mixture, share: Share, samples: list[Path]) -> NDArray[np.bo
         # A condition on no column at all is one value for every row.
         keep = np.repeat(keep, sum(int(pq.read_metadata(file).num_rows) for file in samples))
     return keep
+
+
+def _scan(samples: list[Path]) -> pl.LazyFrame:
+    source = samples[0].parent.name.removeprefix("source=")
+    return pl.scan_parquet(samples).with_columns(pl.lit(source).alias("source"))
+
+
+def _nothing(mixture: Mixture, share: Share, samples: list[Path]) -> UserError:
+    """Return the error of an entry of which `where` and `licenses` leave no sample."""
+    asked = f" where {share.where}" if share.where is not None else ""
+    allowed = [name for names in (mixture.licenses, share.licenses) for name in names or ()]
+    if not allowed:
+        return UserError(
+            f"{mixture.name}: {share.name} has no sample{asked}",
+            fix="change `where`, or take the entry out",
+        )
+    wanted = pl.lit(True) if share.where is None else pl.sql_expr(share.where).cast(pl.Boolean)
+    folders = groupby(samples, key=lambda file: file.parent)
+    held = pl.concat(_scan(list(files)).filter(wanted).select("license") for _, files in folders)
+    return UserError(
+        f"{mixture.name}: {share.name} has no sample{asked} under {', '.join(allowed)}; "
+        f"it has: {counted(held)}",
+        fix="allow one of these in `licenses`, or take the entry out",
+    )
 
 
 def _read(

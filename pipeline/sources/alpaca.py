@@ -7,17 +7,16 @@ BELLE's files are JSON Lines named .json. Its multi-turn file writes the history
 its 3.5M file holds conversations; that form, and full-width colons after the speakers, are unverified.
 """
 
-import csv
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from catalog.errors import DataError
 from catalog.record import Message
 from pipeline.sources.base import Bad, Source, need, read_rows, rest
 from pipeline.sources.dialog import Dialog, dialog_of
 from pipeline.sources.each import matching, one_split, reader
+from pipeline.sources.files import csv_rows
 
 SEEDS = "seed_tasks.jsonl"
 ANSWERS = ("output", "response", "target")
@@ -79,18 +78,8 @@ def _splits(root: Path) -> dict[str, tuple[Path, ...]]:
 
 def _rows(root: Path, file: Path) -> Iterable[Any]:
     if file.suffix == ".csv":
-        return _csv(file)
+        return csv_rows(file)
     return _instances(file) if file.name == SEEDS else read_rows(file)
-
-
-def _csv(file: Path) -> Iterator[Any]:
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            for row in csv.DictReader(stream):
-                spare = row.pop(None, None)
-                yield row if spare is None else Bad("wrong_type", f"too many cells: {spare}")
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(str(error), file=file, fix="download the file again") from error
 
 
 def _instances(file: Path) -> Iterator[Any]:
