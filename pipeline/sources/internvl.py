@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from catalog.errors import DataError
+from pipeline.sources import boxed
 from pipeline.sources.base import Bad, Item, Source, read_json, refusal, relative, rest
+from pipeline.sources.boxed import with_regions
 from pipeline.sources.dialog import Dialog, dialog_of, local
 from pipeline.sources.each import matching, reader
 
@@ -74,7 +76,7 @@ def _say(entry: dict[str, Any], root: Path, row: dict[str, Any]) -> Dialog:
     said = dialog_of(row, at=lambda path: below(f"{folder.rstrip('/')}/{path}" if folder else path))
     if settings := rest(entry, "root", "annotation", "length"):
         said.extra["meta"] = settings
-    return said
+    return with_regions(said, row, boxed.INTERNVL)
 
 
 INTERNVL = Source(

@@ -15,7 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.sources import boxed
 from pipeline.sources.base import Bad, Source, first_folder, need, read_rows, rest, safe
+from pipeline.sources.boxed import with_regions
 from pipeline.sources.dialog import TURNS, Dialog, dialog_of
 from pipeline.sources.each import reader, split_a_file
 
@@ -77,10 +79,11 @@ def _svit_rows(root: Path, file: Path) -> Iterator[Any]:
 def _say_svit(root: Path, row: dict[str, Any]) -> Dialog:
     """Read a row of SVIT; raw ones name a picture of Visual Genome by its number."""
     if "image_id" not in row or "image" in row:
-        return dialog_of(row)
+        return with_regions(dialog_of(row), row, boxed.SVIT)
     name = f"{need(row, 'image_id', (int, str))}.jpg"
     folder = "VG_100K_2" if (root / "VG_100K_2" / safe(name)).is_file() else "VG_100K"
-    return dialog_of(row | {"image": f"{folder}/{name}"})
+    said = dialog_of(row | {"image": f"{folder}/{name}"})
+    return with_regions(said, row, boxed.SVIT)
 
 
 LLAVA = Source(

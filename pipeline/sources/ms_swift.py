@@ -2,8 +2,8 @@
 
 Format: https://swift.readthedocs.io/en/latest/Customization/Custom-dataset.html
 
-Boxes of `objects` in pixels are regions, marked where the text has `<bbox>`; those of `norm1`, as
-fractions of the picture, and points are written into the text as their numbers.
+Boxes of `objects` are regions, marked where the text has `<bbox>`; points are written into the text
+as their numbers.
 """
 
 import re
@@ -20,6 +20,7 @@ from pipeline.sources.base import Bad, Source, need, rest
 from pipeline.sources.dialog import Dialog, dialog_of, local, turns_of
 from pipeline.sources.each import reader, split_a_file
 from pipeline.sources.qwen_vl import LICENSE, inlined
+from pipeline.sources.regions import FRACTIONS, relative_box
 
 REF, BBOX = "<ref-object>", "<bbox>"
 PLACE = re.compile(f"{REF}|{BBOX}")
@@ -145,13 +146,13 @@ def _list(objects: Mapping[str, Any], key: str) -> list[Any]:
 def _box(
     objects: Mapping[str, Any], number: int, box: Any, names: list[Any]
 ) -> tuple[str, Region | None]:
-    """Return how a box is written as numbers and, if it is one in pixels, its region."""
+    """Return how a point is written as numbers, or a box's region."""
     if not isinstance(box, list) or not all(
         isinstance(value, int | float) and not isinstance(value, bool) for value in box
     ):
         raise Bad("wrong_type", f"a 'bbox' is {box!r:.80}, expected numbers")
     word = orjson.dumps(box).decode()
-    if len(box) != 4 or objects.get("bbox_type", "real") != "real":
+    if len(box) != 4:
         return word, None
     label = names[0] if len(names) == 1 else names[number] if len(names) > number else ""
     if not isinstance(label, str):
@@ -160,8 +161,15 @@ def _box(
     image = images[number] if number < len(images) else 0
     if not isinstance(image, int):
         raise Bad("wrong_type", f"an 'image_id' is {image!r:.80}, expected int")
-    x0, y0, x1, y1 = map(float, box)
-    return word, Region(label=label, box=(x0, y0, x1, y1), image=image)
+    match objects.get("bbox_type", "real"):
+        case "real":
+            x0, y0, x1, y1 = map(float, box)
+            return word, Region(label=label, box=(x0, y0, x1, y1), image=image)
+        case "norm1":
+            extra = relative_box([float(value) for value in box], FRACTIONS)
+            return word, Region(label=label, box=None, image=image, extra=extra)
+        case other:
+            raise Bad("unknown_bbox_type", f"'bbox_type' is {other!r:.80}: neither real nor norm1")
 
 
 MS_SWIFT = Source(

@@ -4,6 +4,7 @@ Formats: https://github.com/QwenLM/Qwen-VL#finetuning,
 https://github.com/QwenLM/Qwen2.5-VL/tree/main/qwen-vl-finetune
 
 Qwen2.5-VL's packed files are arrays of arrays of rows: each row is a record, `extra` has its pack.
+Its boxes, JSON in pixels of a picture that was resized, stay text; those of Qwen-VL are regions.
 A picture given by an address is looked for under that very path.
 """
 
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from catalog.record import IMAGE
+from pipeline.sources import boxed
 from pipeline.sources.base import Bad, Source, read_rows
+from pipeline.sources.boxed import with_regions
 from pipeline.sources.dialog import Dialog, dialog_of, local, turns_of
 from pipeline.sources.each import reader, split_a_file
 
@@ -23,7 +26,7 @@ LICENSE = "unstated: your own"
 
 def say(root: Path, row: dict[str, Any]) -> Dialog:
     """Read a row with its pictures beside the turns, or as `<img>path</img>` inside them."""
-    return dialog_of(inlined(row), at=local(root))
+    return with_regions(dialog_of(inlined(row), at=local(root)), row, boxed.QWEN_VL)
 
 
 def inlined(row: dict[str, Any]) -> dict[str, Any]:

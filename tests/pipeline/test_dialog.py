@@ -2,20 +2,27 @@
 
 import doctest
 import json
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog.record import IMAGE
+from catalog.record import IMAGE, Record
+from pipeline.boxes import BOXES
+from pipeline.ingest import ingest
+from pipeline.jobs import Job
 from pipeline.peek import peek
-from pipeline.sources import alpaca, dialog, each, hub, ms_swift, qwen_vl
+from pipeline.prompt import conversation
+from pipeline.sources import alpaca, boxed, dialog, each, hub, ms_swift, qwen_vl
 from pipeline.sources.base import Bad
 from pipeline.sources.dialog import dialog_of
+from pipeline.sources.regions import placed
 
+DATA = Path(__file__).parent.parent / "data"
 SAMPLES = Path(__file__).parents[3] / "shared" / "samples"
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the sample releases are not here")
 
@@ -112,6 +119,7 @@ words = st.text(st.characters(codec="utf-8"), max_size=8)
 speakers = st.sampled_from(["human", "gpt", "system", "chatgpt", "observation", "user", "bot"])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(speakers, words), min_size=1, max_size=6))
 def test_every_word_of_a_dialogue_is_in_its_messages_or_kept_beside_them(
     turns: list[tuple[str, str]],
@@ -129,6 +137,15 @@ def test_every_word_of_a_dialogue_is_in_its_messages_or_kept_beside_them(
     ]
 
 
+@pytest.mark.parametrize("name", ["llava_onevision", "the_cauldron", "docmatix", "lmms_engine"])
+def test_pictures_inside_rows_are_read_where_they_stand(name: str, tmp_path: Path) -> None:
+    root = DATA / name
+    built = ingest(Job(source=name, root=root), tmp_path)
+    refused = [item for item in peek(name, root) if "refused" in item]
+    assert sum(part.refused for part in built) == len(refused), "only what the reader refuses"
+    assert sum(part.pictures for part in built) >= 2
+
+
 @needs_samples
 def test_boxes_of_a_real_ms_swift_file_are_regions_once_its_paths_are_relative(
     tmp_path: Path,
@@ -141,3 +158,37 @@ def test_boxes_of_a_real_ms_swift_file_are_regions_once_its_paths_are_relative(
     assert [len(item["regions"]) for item in items] == [2, 2, 0]
     assert items[0]["messages"][-1]["content"].startswith("a dog<region:0> and a woman<region:1>")
     assert items[2]["messages"][-1]["content"] == "Action: click(start_box='[615,226]')"
+
+
+thousandths = st.lists(st.integers(0, 999), min_size=4, max_size=4)
+
+
+@settings(deadline=None)
+@given(st.lists(thousandths, min_size=1, max_size=3), st.sampled_from(["qwen-vl", "internvl"]))
+def test_boxes_in_a_text_are_regions_that_write_the_same_text_again(
+    boxes: list[list[int]], convention: str
+) -> None:
+    width, height = 640, 480
+    written = {
+        "qwen-vl": "".join("<box>({},{}),({},{})</box>".format(*box) for box in boxes),
+        "internvl": f"<box>[{', '.join('[{}, {}, {}, {}]'.format(*box) for box in boxes)}]</box>",
+    }[convention]
+    answer = f"It is <ref>the cup</ref>{written}, see?"
+    row = {"image": "a.jpg", "conversations": [human("<image>Where?"), gpt(answer)]}
+    spelling = {"qwen-vl": boxed.QWEN_VL, "internvl": boxed.INTERNVL}[convention]
+    said = boxed.with_regions(dialog_of(row), row, spelling)
+    assert said.extra["conversations"] == row["conversations"]
+    record = Record(
+        source="x",
+        split="x",
+        native_id="x",
+        task="conversation",
+        images=said.images,
+        messages=said.messages,
+        regions=said.regions,
+    )
+    sample = asdict(placed(record, [(width, height)]))
+    sample |= {"n_images": 1, "widths": [width], "heights": [height]}
+    assert len(sample["regions"]) == len(boxes)
+    assert conversation(sample, BOXES[convention])[-1].content == answer
+    assert "<ref>" not in conversation(sample, BOXES["shikra"])[-1].content

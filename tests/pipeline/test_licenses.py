@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog import Catalog
@@ -27,6 +27,7 @@ def test_examples_are_true() -> None:
     assert doctest.testmod(licenses).failed == 0
 
 
+@settings(deadline=None)
 @given(st.lists(NAMES), st.lists(st.sampled_from(["MIT", "cc by*", "*NC*", "GPL"]), min_size=1))
 def test_a_sample_is_kept_if_its_licence_is_allowed_and_never_without_one(
     names: list[str | None], patterns: list[str]
