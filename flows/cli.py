@@ -33,11 +33,17 @@ def options(
 
 
 @app.command()
-def sources(as_json: JsonOption = False) -> None:
+def sources(
+    as_json: JsonOption = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
+) -> None:
     """List the official formats that can be read."""
+    from pipeline.listing import sources_markdown
     from pipeline.peek import sources_json, sources_table
 
-    if as_json:
+    if markdown:
+        typer.echo(sources_markdown())
+    elif as_json:
         for line in sources_json():
             typer.echo(line)
     else:

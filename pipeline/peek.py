@@ -117,6 +117,7 @@ def sources_json() -> Iterator[str]:
                 "license": source.license,
                 "homepage": source.homepage,
                 "official": dict(source.official),
+                "note": source.note,
             }
         ).decode()
 
@@ -128,9 +129,10 @@ def sources_table() -> Table:
         table.add_column(column, overflow="fold")
     for source in SOURCES:
         sizes = "\n".join(f"{split} {count:,}" for split, count in source.official.items())
-        table.add_row(
-            source.name, source.family, "\n".join(source.files), source.license, sizes or "-"
-        )
+        files = Text("\n".join(source.files))
+        if source.note:
+            files.append(f"\n{source.note}", "italic")
+        table.add_row(source.name, source.family, files, source.license, sizes or "-")
     return table
 
 

@@ -145,4 +145,5 @@ BELLE = Source(
     reader=reader("belle", "research only", _say_belle),
     license="research only",
     homepage="https://github.com/LianjiaTech/BELLE",
+    note="The 3.5M file and full-width colons are unverified",
 )

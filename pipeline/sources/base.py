@@ -35,6 +35,8 @@ class Source:
     homepage: str
     official: Mapping[str, int] = field(default_factory=dict)
     """Split -> records the release is stated to hold."""
+    note: str = ""
+    """What a user should know first: what is unverified, or not read."""
     version: int = 1
     """Raise when the same files give other records."""
     configure: "Callable[[Mapping[str, Any]], Source] | None" = None

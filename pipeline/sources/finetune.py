@@ -47,6 +47,7 @@ def _source(name: str, title: str, homepage: str, **reading: Any) -> Source:
         reader=reader(name, LICENSE, **{"say": _say} | reading),
         license=LICENSE,
         homepage=homepage,
+        note="Videos and sound are refused",
     )
 
 

@@ -89,6 +89,7 @@ def hub(
     license: str,
     homepage: str,
     subsets: str = "<subset>/train-*.parquet",
+    note: str = "",
 ) -> Source:
     """Return the source of a release in Parquet, each subset a split."""
     return Source(
@@ -100,6 +101,7 @@ def hub(
         reader=reader(name, license, say, parquet_rows),
         license=license,
         homepage=homepage,
+        note=note,
     )
 
 
@@ -110,6 +112,7 @@ LLAVA_NEXT = hub(
     _say_conversations,
     license="Apache-2.0",
     homepage="https://huggingface.co/datasets/lmms-lab/LLaVA-NeXT-Data",
+    note="The columns are unverified",
     subsets="data/train-*.parquet",
 )
 LLAVA_ONEVISION = hub(
@@ -135,6 +138,7 @@ DOCMATIX = hub(
     _say_texts,
     license="per source",
     homepage="https://huggingface.co/datasets/HuggingFaceM4/Docmatix",
+    note="The subsets are unverified",
 )
 FINEVISION = hub(
     "finevision",

@@ -155,6 +155,7 @@ MMC4 = Source(
     reader=reader("mmc4", "ODC-BY", _say_mmc4, _mmc4_rows),
     license="ODC-BY",
     homepage="https://github.com/allenai/mmc4",
+    note="Pictures have to be downloaded first; a document without all of its own is refused",
 )
 OBELICS = Source(
     name="obelics",
@@ -165,5 +166,6 @@ OBELICS = Source(
     reader=reader("obelics", "CC BY 4.0", _say_obelics, parquet_rows),
     license="CC BY 4.0",
     homepage="https://huggingface.co/datasets/HuggingFaceM4/OBELICS",
+    note="Pictures have to be downloaded first; a document without all of its own is refused",
     official={"train": 141_047_697},
 )

@@ -88,4 +88,5 @@ INTERNVL = Source(
     reader=read,
     license=LICENSE,
     homepage="https://github.com/OpenGVLab/InternVL",
+    note="Videos are refused; `repeat_time` belongs into a recipe",
 )

@@ -180,4 +180,5 @@ LLAMA_FACTORY = Source(
     reader=read,
     license=LICENSE,
     homepage="https://github.com/hiyouga/LLaMA-Factory/blob/main/data/README.md",
+    note="Videos and sound are refused; entries that only name a data set on a hub are not read",
 )

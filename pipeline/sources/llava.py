@@ -35,6 +35,7 @@ def family(
     license: str,
     homepage: str,
     official: Mapping[str, int] | None = None,
+    note: str = "",
 ) -> Source:
     """Return the source of a release in plain LLaVA form: each file a split."""
     return Source(
@@ -47,6 +48,7 @@ def family(
         license=license,
         homepage=homepage,
         official=official or {},
+        note=note,
     )
 
 
@@ -128,6 +130,7 @@ LLAVA_MIX665K = family(
     ),
     license="CC BY-NC 4.0",
     homepage="https://huggingface.co/datasets/liuhaotian/LLaVA-Instruct-150K",
+    note="Boxes, 0 to 1, stay text: whether on the padded square is unverified",
 )
 SHAREGPT4V = family(
     "sharegpt4v",
@@ -181,6 +184,7 @@ SVIT = Source(
     reader=reader("svit", "CC BY 4.0", _say_svit, _svit_rows),
     license="CC BY 4.0",
     homepage="https://github.com/BAAI-DCAI/Visual-Instruction-Tuning",
+    note="The raw form is known from the release's tools alone",
 )
 UNIMM_CHAT = family(
     "unimm_chat",
@@ -189,6 +193,7 @@ UNIMM_CHAT = family(
     files=("UniMM-Chat-v0.json", "pictures of COCO at the paths it names"),
     license="CC BY-NC 4.0",
     homepage="https://github.com/thunlp/Muffin",
+    note="The form is that of LLaVA; details are unverified",
 )
 COMVINT = replace(
     family(

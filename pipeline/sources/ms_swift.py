@@ -183,4 +183,5 @@ MS_SWIFT = Source(
     reader=reader("ms_swift", LICENSE, say),
     license=LICENSE,
     homepage="https://swift.readthedocs.io/en/latest/Customization/Custom-dataset.html",
+    note="Videos and sound are refused; CSV files are not read",
 )

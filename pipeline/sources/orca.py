@@ -65,6 +65,7 @@ SLIMORCA = Source(
     reader=reader("slimorca", "MIT", _say_slimorca),
     license="MIT",
     homepage="https://huggingface.co/datasets/Open-Orca/SlimOrca",
+    note="The weights of turns are unverified",
 )
 OPENHERMES = Source(
     name="openhermes",
@@ -75,4 +76,5 @@ OPENHERMES = Source(
     reader=reader("openhermes", "unstated: sources differ", _say_openhermes),
     license="unstated: sources differ",
     homepage="https://huggingface.co/datasets/teknium/OpenHermes-2.5",
+    note="The form of version 1 is unverified",
 )

@@ -80,4 +80,5 @@ QWEN_VL = Source(
     reader=reader("qwen_vl", LICENSE, say, _rows),
     license=LICENSE,
     homepage="https://github.com/QwenLM/Qwen-VL",
+    note="Videos are refused",
 )
