@@ -91,11 +91,23 @@ class Catalog:
 
     def sources(self) -> list[str]:
         """Return the names of the sources that have been ingested."""
-        return sorted({_value(file, "source") for file in self.files("samples")})
+        return sorted(self._samples_files)
+
+    def families(self) -> dict[str, str]:
+        """Return the family of each source, which all of its samples share."""
+        families = {}
+        for name, files in self._samples_files.items():
+            rows = pl.scan_parquet(files).select("family").head(1).collect()
+            if len(rows):
+                families[name] = str(rows["family"][0])
+        return families
 
     def files(self, table: str, **partition: str) -> list[Path]:
         """Return a table's live files, or those of one partition, sorted by path."""
-        version = {"samples": self.version, "refusals": self._refusals_version}.get(table)
+        if table == "samples":
+            found = self._samples_files
+            return found.get(partition["source"], []) if partition else sum(found.values(), [])
+        version = {"refusals": self._refusals_version}.get(table)
         return tables.live_files(self.path / table, version, **partition)
 
     def encoders(self) -> list[str]:
@@ -132,6 +144,14 @@ class Catalog:
             kept = counts.setdefault(source, {}).get(split, (0, 0))[0]
             counts[source][split] = (kept, number)
         return counts
+
+    @cached_property
+    def _samples_files(self) -> dict[str, list[Path]]:
+        """Source -> its samples files: this version's never change."""
+        found: dict[str, list[Path]] = {}
+        for file in tables.live_files(self.path / "samples", self.version):
+            found.setdefault(_value(file, "source"), []).append(file)
+        return found
 
     @cached_property
     def _images(self) -> ImageStore:

@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
@@ -67,13 +68,10 @@ def latest_version(folder: Path) -> int:
 
 def live_files(folder: Path, version: int | None = None, **partition: str) -> list[Path]:
     """Return the files of a table, or of one partition, sorted by path."""
-    table = open_table(folder, version)
-    actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-    return sorted(
-        folder / action["path"]
-        for action in actions
-        if all(action[f"partition.{name}"] == value for name, value in partition.items())
-    )
+    actions = pa.table(open_table(folder, version).get_add_actions(flatten=True))
+    for name, value in partition.items():
+        actions = actions.filter(pc.equal(actions[f"partition.{name}"].cast(pa.string()), value))
+    return [folder / path for path in sorted(actions["path"].to_pylist())]
 
 
 def scan(folder: Path, version: int | None = None) -> pl.LazyFrame:

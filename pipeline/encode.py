@@ -216,10 +216,10 @@ def encode(
     encoder = Encoder(config)
     name = encoder.fingerprint
     _keep(config.tokenizer, catalog.path / ENCODERS / name)
+    done = {(file.parent.name, file.stem) for file in catalog.files("encodings", encoder=name)}
     for source in sources if sources is not None else catalog.sources():
-        done = {file.stem for file in catalog.files("encodings", encoder=name, source=source)}
         for file in catalog.files("samples", source=source):
-            if file.stem in done:
+            if (file.parent.name, file.stem) in done:
                 continue
             staged = catalog.path / ".staging" / name / file.name
             table = _table(encoder, pl.read_parquet(file, columns=[*_COLUMNS, "image_ids"]))

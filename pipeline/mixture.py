@@ -159,8 +159,7 @@ class Mixture(BaseModel):
         Raises:
             UserError: an entry names what the catalog does not have, or two entries the same source.
         """
-        pairs = catalog.samples().select("source", "family").unique().collect()
-        families: dict[str, str] = dict(pairs.iter_rows())
+        families = catalog.families()
         found = []
         for share in self.sources:
             if share.source is not None:

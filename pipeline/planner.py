@@ -140,8 +140,10 @@ class Writer:
     def write(self, pools: Sequence[Pool], draws: Draws, shares: Sequence[float]) -> None:
         """Pack draws and write whole steps of them."""
         mixture = self.inputs.mixture
-        first = np.cumsum([0, *(len(pool) for pool in pools)])[:-1]
-        table = np.concatenate([_columns(pool, mixture) for pool in pools])
+        first = np.cumsum([0, *(len(pool) for pool in pools)])
+        table = np.empty((first[-1], 8), np.int32)
+        for start, pool in zip(first, pools, strict=False):
+            _fill(table[start : start + len(pool)], pool, mixture)
 
         def facts(numbers: Integers) -> Facts:
             entry = draws.entry[numbers]
@@ -193,10 +195,8 @@ class Writer:
         return inputs.catalog.commit_plan(self.plan_id, self._staged)
 
 
-def _columns(pool: Pool, mixture: Mixture) -> NDArray[np.int32]:
-    """Return what is looked up of each draw, side by side in memory: one miss of the cache a draw."""
-    columns = np.empty((len(pool), 8), np.int32)
+def _fill(columns: NDArray[np.int32], pool: Pool, mixture: Mixture) -> None:
+    """Write what is looked up of each draw, side by side in memory: one miss of the cache a draw."""
     columns[:, 0], columns[:, 1] = pool.part.view(np.int32), pool.row.view(np.int32)
     columns[:, 2], columns[:, 3], columns[:, 4] = pool.tokens, pool.loss, pool.tiles
     columns[:, 5] = pool.unit(mixture.unit)
-    return columns

@@ -75,9 +75,9 @@ def read_pool(mixture: Mixture, share: Share, parts: Sequence[tuple[int, Path, P
         UserError: `where` cannot be read, or no sample is left; says how many were, and why.
     """
     pools = []
-    for together in _together(parts):
-        keep = _where(mixture, share, [samples for _, _, samples in together])
-        pools.append(_read(mixture, together, keep))
+    for together, counts in _together(parts):
+        keep = _where(mixture, share, [samples for _, _, samples in together], sum(counts))
+        pools.append(_read(mixture, together, counts, keep))
     pool = _joined(pools, mixture)
     if not len(pool) and not sum(pool.left_out.values()):
         raise _nothing(mixture, share, [samples for _, _, samples in parts])
@@ -93,20 +93,24 @@ def read_pool(mixture: Mixture, share: Share, parts: Sequence[tuple[int, Path, P
 
 def _together(
     parts: Sequence[tuple[int, Path, Path]],
-) -> list[list[tuple[int, Path, Path]]]:
-    """Group files of one source, up to some number of rows."""
-    groups: list[list[tuple[int, Path, Path]]] = []
+) -> list[tuple[list[tuple[int, Path, Path]], list[int]]]:
+    """Group files of one source, up to some number of rows; return each file's rows too."""
+    groups: list[tuple[list[tuple[int, Path, Path]], list[int]]] = []
     rows, folder = 0, Path()
     for part in parts:
         if rows >= ROWS_AT_ONCE or part[1].parent != folder:
-            groups.append([])
+            groups.append(([], []))
             rows, folder = 0, part[1].parent
-        groups[-1].append(part)
-        rows += int(pq.read_metadata(part[1]).num_rows)
+        count = int(pq.read_metadata(part[1]).num_rows)
+        groups[-1][0].append(part)
+        groups[-1][1].append(count)
+        rows += count
     return groups
 
 
-def _where(mixture: Mixture, share: Share, samples: list[Path]) -> NDArray[np.bool_] | None:
+def _where(
+    mixture: Mixture, share: Share, samples: list[Path], count: int
+) -> NDArray[np.bool_] | None:
     """Return which rows of these samples files an entry wants; None for all."""
     allowed = [names for names in (mixture.licenses, share.licenses) if names is not None]
     if share.where is None and not allowed:
@@ -125,7 +129,7 @@ def _where(mixture: Mixture, share: Share, samples: list[Path]) -> NDArray[np.bo
     keep = wanted["keep"].fill_null(False).to_numpy()
     if len(keep) == 1:
         # A condition on no column at all is one value for every row.
-        keep = np.repeat(keep, sum(int(pq.read_metadata(file).num_rows) for file in samples))
+        keep = np.repeat(keep, count)
     return keep
 
 
@@ -156,6 +160,7 @@ def _nothing(mixture: Mixture, share: Share, samples: list[Path]) -> UserError:
 def _read(
     mixture: Mixture,
     parts: Sequence[tuple[int, Path, Path]],
+    counts: Sequence[int],
     wanted: NDArray[np.bool_] | None,
 ) -> Pool:
     policy, packing = mixture.image, mixture.packing
@@ -171,7 +176,6 @@ def _read(
     if len(flat):
         first = np.cumsum(images[shown]) - images[shown]
         tiles[shown] = np.add.reduceat(flat, first)
-    counts = [int(pq.read_metadata(file).num_rows) for _, file, _ in parts]
     place = np.repeat(np.array([number for number, _, _ in parts], np.uint32), counts)
     row = np.concatenate([np.arange(count, dtype=np.uint32) for count in counts])
     base = np.repeat(np.array([_file_key(file) for _, file, _ in parts], np.uint64), counts)
@@ -229,6 +233,8 @@ def _cut(
 
 
 def _joined(pools: Sequence[Pool], mixture: Mixture) -> Pool:
+    if len(pools) == 1:
+        return pools[0]
     names = ("part", "row", "key", "text", "loss", "images", "tiles")
     return Pool(
         **{name: np.concatenate([getattr(pool, name) for pool in pools]) for name in names},
