@@ -106,7 +106,8 @@ class Catalog:
         """Return a table's live files, or those of one partition, sorted by path."""
         if table == "samples":
             found = self._samples_files
-            return found.get(partition["source"], []) if partition else sum(found.values(), [])
+            chosen = [found.get(partition["source"], [])] if partition else found.values()
+            return [file for files in chosen for file in files]
         version = {"refusals": self._refusals_version}.get(table)
         return tables.live_files(self.path / table, version, **partition)
 

@@ -123,13 +123,38 @@ def stats(
 
 @app.command()
 def plan(
-    recipe: Annotated[Path, typer.Argument(help="Recipe (YAML).")],
     catalog: CatalogOption,
+    recipe: Annotated[
+        str | None, typer.Argument(help="Recipe (YAML), or the name of a shipped one.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Folder of the tokenizer, instead of the recipe's.")
+    ] = None,
+    from_step: Annotated[
+        int | None, typer.Option(min=1, help="Plan what is left from this step on ...")
+    ] = None,
+    of: Annotated[str | None, typer.Option(help="... of this plan (id).")] = None,
+    diff: Annotated[
+        tuple[str, str] | None, typer.Option(help="Say what differs between two plans (ids).")
+    ] = None,
 ) -> None:
     """Encode what is new, mix, pack, and commit the training plan; show its pre-flight."""
+    if diff is not None and recipe is None:
+        from pipeline.plan import Plan
+        from pipeline.plan_diff import diff as compare
+        from pipeline.plan_diff import report
+
+        Console().print(report(compare(*(Plan.open(catalog, name) for name in diff))))
+        return
+    if recipe is None or diff is not None or (from_step is None) != (of is None):
+        raise UserError(
+            "say what to plan",
+            fix="cuvee plan RECIPE --catalog DIR, with --from-step K --of PLAN for what is left of a "
+            "plan; or cuvee plan --diff A B --catalog DIR",
+        )
     from flows.plan import run_plan
 
-    run_plan(recipe, catalog, Console())
+    run_plan(recipe, catalog, Console(), tokenizer=tokenizer, of=of, from_step=from_step)
 
 
 @app.command()

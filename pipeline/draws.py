@@ -24,6 +24,17 @@ HALVINGS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What an earlier part of the run has used up."""
+
+    seen: tuple[NDArray[np.int64], ...]
+    """For each entry, how often each sample of its pool was drawn."""
+    samples: int
+    tokens: int
+    """Spent of the budget."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Draws:
     """The draws of a run, in order."""
 
@@ -64,13 +75,24 @@ def shuffle(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint32]:
     return mixed.astype(np.uint32)
 
 
-def walk(seed: int, name: str, keys: NDArray[np.uint64], epochs: int) -> NDArray[np.uint32]:
+def walk(
+    seed: int,
+    name: str,
+    keys: NDArray[np.uint64],
+    epochs: int,
+    seen: NDArray[np.int64] | None = None,
+) -> NDArray[np.uint32]:
     """Return which sample an entry draws first, second, ...: a shuffle an epoch.
 
-    It hangs on the seed, the entry's name and the keys: another entry reorders nothing.
+    It hangs on the seed, the entry's name and the keys: another entry reorders nothing. Samples that
+    an earlier part of the run has `seen` so many times are passed over in as many epochs.
     """
-    walks = [shuffle(keys, seed_of(seed, name, epoch)) for epoch in range(epochs)]
-    return np.concatenate([np.zeros(0, np.uint32), *walks])
+    first = 0 if seen is None else int(seen.min(initial=0))
+    walks = [np.zeros(0, np.uint32)]
+    for epoch in range(first, first + epochs):
+        order = shuffle(keys, seed_of(seed, name, epoch))
+        walks.append(order if seen is None else order[seen[order] <= epoch])
+    return np.concatenate(walks)
 
 
 def middles(units: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -96,8 +118,10 @@ def merge(places: Sequence[NDArray[np.float64]]) -> NDArray[np.uint16]:
     return np.repeat(np.arange(len(counts), dtype=np.uint16), counts)[order]
 
 
-def draw(mixture: Mixture, pools: Sequence[Pool]) -> tuple[Draws, NDArray[np.float64]]:
-    """Return the draws of a run, and the share of each entry.
+def draw(
+    mixture: Mixture, pools: Sequence[Pool], past: Past | None = None
+) -> tuple[Draws, NDArray[np.float64]]:
+    """Return the draws of a run, or of what is left of it, and the share of each entry.
 
     Raises:
         UserError: an entry holds nothing in the unit, or less than the budget needs.
@@ -112,7 +136,7 @@ def draw(mixture: Mixture, pools: Sequence[Pool]) -> tuple[Draws, NDArray[np.flo
     shares = mixture.shares(held)
     margin = MARGIN
     while True:
-        walks = _Walks(mixture, pools, shares, np.array(held, np.float64), margin)
+        walks = _Walks(mixture, pools, shares, np.array(held, np.float64), margin, past)
         if (scale := walks.scale()) is not None:
             return walks.draws(scale), shares
         margin *= 2
@@ -128,14 +152,23 @@ class _Walks:
         shares: NDArray[np.float64],
         held: NDArray[np.float64],
         margin: float,
+        past: Past | None,
     ) -> None:
         self.mixture, self.pools, self.shares, self.held = mixture, pools, shares, held
         caps = mixture.caps()
-        self.most = float((caps * held / shares).min())
+        used = np.zeros(len(pools))
+        if past is not None:
+            used[:] = [
+                int(pool.unit(mixture.unit) @ seen)
+                for pool, seen in zip(pools, past.seen, strict=True)
+            ]
+        self.most = max(float(((caps * held - used) / shares).min()), 0.0)
         """Length of the run, in units, at which the first entry reaches its cap."""
         budget = mixture.budget
         self.amount = budget.samples or budget.tokens
         self.measure = "samples" if budget.samples else "all_tokens"
+        if self.amount is not None and past is not None:
+            self.amount = max(self.amount - (past.samples if budget.samples else past.tokens), 0)
         self.wanted = self.most
         if self.amount is not None:
             means = np.array([self._of(pool).sum() for pool in pools]) / held
@@ -146,8 +179,13 @@ class _Walks:
         self.measured: list[NDArray[np.int64]] = []
         reach, self.capped = [], []
         for number, (share, pool) in enumerate(zip(mixture.sources, pools, strict=True)):
-            order = walk(mixture.seed, share.name, pool.key, max(int(epochs[number]), 1))
+            seen = None if past is None else past.seen[number]
+            # The first epoch may be nearly over: one more.
+            times = max(int(epochs[number]), 1) + (seen is not None)
+            order = walk(mixture.seed, share.name, pool.key, times, seen)
             limit = int(caps[number] * len(pool) + 1e-9)
+            if seen is not None:
+                limit = max(limit - int(seen.sum()), 0)
             self.capped.append(len(order) >= limit)
             order = order[:limit]
             units = pool.unit(mixture.unit)[order]

@@ -29,12 +29,16 @@ Licenses = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_
 
 
 class Share(BaseModel):
-    """One entry of a recipe: a source, or all sources of a family."""
+    """One entry of a recipe: a source, a group of sources, or all sources of a family."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str | None = None
     family: str | None = None
+    group: str | None = None
+    """Name of a group; what it holds is drawn alike, so that larger sources are drawn more often."""
+    sources: tuple[str, ...] = ()
+    """The sources of the group."""
     weight: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Relative to the other entries, in the recipe's unit; default: as much as the entry holds."""
     max_epochs: float | None = Field(default=None, gt=0, allow_inf_nan=False)
@@ -43,16 +47,22 @@ class Share(BaseModel):
     """SQL over the columns of `samples`, for example `split = 'train'`."""
     licenses: Licenses | None = None
     """Licences that this entry's samples may have, by name or pattern, beside the recipe's."""
+    turns_per_image: int = Field(default=1, ge=1)
+    """Up to so many samples on the same picture become one conversation, the picture shown once."""
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.source is None) == (self.family is None):
-            raise ValueError("give either `source` or `family`")
+    def _one_of_all(self) -> Self:
+        if sum(name is not None for name in (self.source, self.family, self.group)) != 1:
+            raise ValueError("give either `source` or `family`, or a `group` with `sources`")
+        if (self.group is None) == bool(self.sources):
+            raise ValueError("`group` and `sources` belong together")
+        if len(set(self.sources)) < len(self.sources):
+            raise ValueError("a source is listed twice in `sources`")
         return self
 
     @property
     def name(self) -> str:
-        return self.source or f"family:{self.family}"
+        return self.source or self.group or f"family:{self.family}"
 
 
 class Budget(BaseModel):
@@ -126,13 +136,17 @@ class Mixture(BaseModel):
         return self
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a recipe.
+    def load(cls, path: Path, *, tokenizer: Path | None = None) -> Self:
+        """Read a recipe; a `tokenizer` given here takes the place of the recipe's.
 
         Raises:
             UserError: with file, line and field.
         """
-        return load_yaml(path, cls)
+        mixture = load_yaml(path, cls)
+        if tokenizer is None:
+            return mixture
+        encoder = mixture.encoder.model_copy(update={"tokenizer": tokenizer})
+        return mixture.model_copy(update={"encoder": encoder})
 
     def shares(self, held: Sequence[int]) -> NDArray[np.float64]:
         """Return the share of each entry, in the unit, after temperature; they sum to 1.
@@ -160,22 +174,19 @@ class Mixture(BaseModel):
             UserError: an entry names what the catalog does not have, or two entries the same source.
         """
         families = catalog.families()
-        found = []
+        found, missing = [], {}
         for share in self.sources:
-            if share.source is not None:
-                names = [share.source] if share.source in families else []
+            if share.family is not None:
+                wanted = sorted(s for s, family in families.items() if family == share.family)
+                lost = [] if wanted else [share.name]
             else:
-                names = sorted(s for s, family in families.items() if family == share.family)
-            if not names:
-                known = sorted(families) if share.source else sorted(set(families.values()))
-                wanted = share.source or share.family or ""
-                nearest = process.extractOne(wanted, known)
-                hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-                raise UserError(
-                    f"{self.name}: the catalog has no {share.name}",
-                    fix=f"{hint}it has {', '.join(known) or 'nothing'}",
-                )
-            found.append(names)
+                wanted = list(share.sources) or [share.source or ""]
+                lost = [name for name in wanted if name not in families]
+            if lost:
+                missing[share] = lost
+            found.append(wanted)
+        if missing:
+            raise self._lacking(missing, families)
         twice = [n for n, c in Counter(n for names in found for n in names).items() if c > 1]
         if twice:
             raise UserError(
@@ -183,6 +194,33 @@ class Mixture(BaseModel):
                 fix="name a source once, by itself or by its family",
             )
         return found
+
+    def _lacking(self, missing: dict[Share, list[str]], families: dict[str, str]) -> UserError:
+        """Return what explains, with numbers, that the catalog lacks sources of the recipe."""
+        lost = [name for names in missing.values() for name in names]
+        known = sorted({*families, *(f"family:{family}" for family in families.values())})
+        hints = [
+            f"did you mean {near[0].removeprefix('family:')!r} instead of "
+            f"{name.removeprefix('family:')!r}? "
+            for name in lost
+            if (near := process.extractOne(name, known, score_cutoff=70))
+        ]
+        named = sum(len(share.sources) or 1 for share in self.sources)
+        weight = sum(share.weight or 0 for share in missing)
+        total = sum(share.weight or 0 for share in self.sources)
+        part = f", in entries of {weight / total:.1%} of the weight" if total else ""
+        what = (
+            lost[0]
+            if len(lost) == 1
+            else f"{len(lost)} of {named} sources{part}: {', '.join(lost)}"
+        )
+        return UserError(
+            f"{self.name}: the catalog has no {what}"
+            if len(lost) == 1
+            else f"{self.name}: the catalog lacks {what}",
+            fix=f"{''.join(hints)}it has {', '.join(sorted(families)) or 'nothing'}; "
+            "`cuvee ingest` the others, or take them out of the recipe",
+        )
 
     def named(self, catalog: Catalog) -> list[str]:
         """Return all sources that the recipe uses."""

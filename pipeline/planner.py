@@ -127,6 +127,7 @@ class Writer:
     def __init__(self, inputs: Inputs, plan_id: str) -> None:
         self.inputs, self.plan_id = inputs, plan_id
         self.totals = Totals()
+        self.parts = inputs.parts
         self._each = inputs.mixture.packing.packs_per_step
         self._rows = max(1, GROUP_PACKS // self._each) * self._each
         self._staged = inputs.catalog.path / ".staging" / f"{plan_id}.plan.parquet"
@@ -135,7 +136,6 @@ class Writer:
             self._staged, SCHEMA, use_dictionary=["step"], compression="snappy"
         )
         self._waiting: list[pa.Table] = []
-        self._written = 0
 
     def write(self, pools: Sequence[Pool], draws: Draws, shares: Sequence[float]) -> None:
         """Pack draws and write whole steps of them."""
@@ -158,14 +158,17 @@ class Writer:
     def add(self, packs: Packs, members: NDArray[np.uint32]) -> None:
         """Append packs, whole steps of them; `members` are their draws' parts and rows."""
         bounds = np.concatenate([[0], np.cumsum(packs.sizes)])
-        total = self._written + sum(len(table) for table in self._waiting)
         parts, rows = (pa.LargeListArray.from_arrays(bounds, pa.array(some)) for some in members)
         numbers = (
             pa.array(packs.numbers[:, i]).cast(COLUMN_TYPES[name]) for i, name in enumerate(COLUMNS)
         )
-        step = pa.array((np.arange(len(packs)) + total) // self._each)
+        step = pa.array((np.arange(len(packs)) + self.totals.packs) // self._each)
         self.totals.add(packs)
-        self._waiting.append(pa.Table.from_arrays([step, parts, rows, *numbers], schema=SCHEMA))
+        self.append(pa.Table.from_arrays([step, parts, rows, *numbers], schema=SCHEMA))
+
+    def append(self, table: pa.Table) -> None:
+        """Append rows of the file as they are."""
+        self._waiting.append(table)
         self._flush(whole=True)
 
     def _flush(self, *, whole: bool) -> None:
@@ -173,7 +176,6 @@ class Writer:
         while len(table) >= self._rows or (not whole and len(table)):
             group = table.slice(0, self._rows)
             self._file.write_table(group, row_group_size=self._rows)
-            self._written += len(group)
             table = table.slice(len(group))
         self._waiting = [table]
 
@@ -187,7 +189,7 @@ class Writer:
             "recipe": inputs.recipe,
             "encoder": inputs.encoder,
             "tokenizer": str(inputs.mixture.encoder.tokenizer.resolve()),
-            "parts": inputs.parts,
+            "parts": self.parts,
             **numbers,
         }
         self._file.add_key_value_metadata({HEADER: json.dumps(header)})

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.draws import Draws
+from pipeline.draws import Draws, Past
 from pipeline.mixture import UNITS, Mixture
 from pipeline.pool import Pool
 from pipeline.windows import Packs
@@ -21,9 +21,13 @@ class Totals:
 
     def add(self, packs: Packs) -> None:
         """Count some packs."""
-        self.packs += len(packs)
-        self.filled += int((packs.sizes > 0).sum())
-        self.sums += packs.numbers.sum(axis=0)
+        self.add_rows(packs.sizes, packs.numbers)
+
+    def add_rows(self, sizes: NDArray[np.int64], numbers: NDArray[np.int64]) -> None:
+        """Count packs of these sizes and `Packs.numbers`."""
+        self.packs += len(sizes)
+        self.filled += int((sizes > 0).sum())
+        self.sums += numbers.sum(axis=0)
 
     def numbers(self, mixture: Mixture) -> dict[str, Any]:
         """Return the part `packing` of the header."""
@@ -46,9 +50,14 @@ class Totals:
 
 
 def entries_of(
-    mixture: Mixture, pools: Sequence[Pool], draws: Draws, shares: NDArray[np.float64]
+    mixture: Mixture,
+    pools: Sequence[Pool],
+    draws: Draws,
+    shares: NDArray[np.float64],
+    past: Past | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the part `entries` of the header."""
+    """Return the part `entries` of the header: of the draws, and what was seen before them."""
+    seen = [0] * len(pools) if past is None else past.seen
     times = [
         np.bincount(draws.sample[draws.entry == place], minlength=len(pool))
         for place, pool in enumerate(pools)
@@ -68,9 +77,10 @@ def entries_of(
             "amounts": {unit: values[place] for unit, values in totals.items()},
             "samples": len(pool),
             "draws": totals["samples"][place],
-            "epochs": totals["samples"][place] / len(pool),
+            "seen_before": int(np.sum(seen[place])),
+            "epochs": (totals["samples"][place] + int(np.sum(seen[place]))) / len(pool),
             "max_epochs": float(caps[place]),
-            "never_seen": int((times[place] == 0).sum()),
+            "never_seen": int((times[place] + seen[place] == 0).sum()),
             **pool.left_out,
             "truncated": pool.truncated,
         }
