@@ -162,6 +162,8 @@ class _Walks:
                 int(pool.unit(mixture.unit) @ seen)
                 for pool, seen in zip(pools, past.seen, strict=True)
             ]
+        self.before = used / held
+        """Epochs of each entry that are over."""
         self.most = max(float(((caps * held - used) / shares).min()), 0.0)
         """Length of the run, in units, at which the first entry reaches its cap."""
         budget = mixture.budget
@@ -239,7 +241,7 @@ class _Walks:
     def _refuse(self, most: float) -> None:
         assert self.amount is not None
         caps, reached = self.mixture.caps(), self.amount_at(most)
-        epochs = self.shares * self.wanted / self.held
+        epochs = self.before + self.shares * self.wanted / self.held
         lines = [
             f"{share.name}: {wanted:.2f} epochs wanted, max_epochs is {cap:g}"
             for share, wanted, cap, reach in zip(

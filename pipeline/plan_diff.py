@@ -47,8 +47,8 @@ def diff(a: Plan, b: Plan) -> PlanDiff:
         for plan in (a, b)
     ]
     names = list(dict.fromkeys([*shares[0], *shares[1]]))
-    strangers = _parts(a) ^ _parts(b)
-    keys, sources = zip(*(_members(plan, strangers) for plan in (a, b)), strict=True)
+    changed = {source for source, _ in _parts(a) ^ _parts(b)}
+    keys, sources = zip(*(_members(plan, changed) for plan in (a, b)), strict=True)
     both = min(a.steps, b.steps)
     differ = np.ones(both, np.bool_)
     if a.packs_per_step == b.packs_per_step:
@@ -72,10 +72,10 @@ def _parts(plan: Plan) -> set[tuple[str, str]]:
     return {(Path(part).parent.name, Path(part).stem) for part in plan.header["parts"]}
 
 
-def _members(plan: Plan, strangers: set[tuple[str, str]]) -> tuple[Keys, list[str]]:
+def _members(plan: Plan, changed: set[str]) -> tuple[Keys, list[str]]:
     """Return a hash of each draw, and each draw's source; the same samples have the same hash.
 
-    Files that both plans have are known by their name; rows of others by their samples' ids.
+    Rows are known by their file and place, and by their samples' ids in sources whose files changed.
     """
     parts = plan.table["parts"].combine_chunks().flatten().to_numpy()
     rows = plan.table["rows"].combine_chunks().flatten().to_numpy()
@@ -87,7 +87,7 @@ def _members(plan: Plan, strangers: set[tuple[str, str]]) -> tuple[Keys, list[st
         mine = np.flatnonzero(parts == place)
         if not len(mine):
             continue
-        if (path.parent.name, path.stem) not in strangers:
+        if path.parent.name not in changed:
             keys[mine] = splitmix(
                 rows[mine].astype(np.uint64), seed_of(path.parent.name, path.stem)
             )
