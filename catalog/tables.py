@@ -4,6 +4,7 @@ Protocol: https://github.com/delta-io/delta/blob/master/PROTOCOL.md
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -16,7 +17,7 @@ from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-from catalog.errors import UserError
+from catalog.errors import CuveeError, UserError
 
 RETRIES = 10
 """Another process may commit first; then the commit is done again on what it left."""
@@ -131,6 +132,29 @@ def _commit(
         return DeltaTable(str(folder)).version()
 
     return retry(once)
+
+
+def exchange(folder: Path, removed: Sequence[Path], added: Sequence[Path]) -> int:
+    """Take files of an unpartitioned table out and others in, in one commit; return the new version.
+
+    Raises:
+        CuveeError: the table cannot be written.
+    """
+    now = int(time.time() * 1000)
+    actions: list[AddAction | RemoveAction] = [
+        RemoveAction(file.relative_to(folder).as_posix(), True, now, None, {}) for file in removed
+    ]
+    actions += [_action(folder, file, {}) for file in added]
+
+    def once() -> int:
+        table = DeltaTable(str(folder))
+        table.create_write_transaction(actions, mode="append", schema=table.schema())
+        return DeltaTable(str(folder)).version()
+
+    try:
+        return retry(once)
+    except DeltaError as error:
+        raise CuveeError(f"{folder} cannot be written: {error}\nFix: check its rights") from error
 
 
 def retry(action: Callable[[], T]) -> T:

@@ -229,11 +229,11 @@ def trace(
 
 @app.command()
 def verify(catalog: CatalogOption) -> None:
-    """Hash every stored picture again and name the damaged ones."""
+    """Hash every stored picture again; name the damaged ones, for the next ingest to store again."""
     from flows.statistics import show_verification
 
     if damaged := show_verification(Console(), catalog):
-        raise CuveeError(f"{damaged} damaged pictures")
+        raise CuveeError(f"{damaged} damaged or missing pictures\nFix: run `cuvee ingest` again")
 
 
 def main() -> None:

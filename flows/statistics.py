@@ -10,6 +10,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from catalog import Catalog
+from catalog.images import verify
+from catalog.repair import missing, take_out
 from catalog.statistics import Statistics
 from flows.pages import statistics_page
 from pipeline.plan import Plan
@@ -102,16 +104,30 @@ def _cell(value: object) -> str:
 
 
 def show_verification(console: Console, catalog: Path) -> int:
-    """Hash every picture again and print the damaged ones; return how many there are."""
-    store = Catalog.open(catalog).image_store()
-    damaged = 0
+    """Hash every picture again; name the damaged ones and take them out of the catalog.
+
+    Returns how many pictures and files are damaged, and pictures missing.
+    """
+    opened = Catalog.open(catalog)
+    damaged, good = [], 0
     with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("hashing", total=len(store))
-        for found in store.verify():
+        bar = progress.add_task("hashing", total=None)
+        for found in verify(opened.files("images")):
             progress.advance(bar)
-            if found is not None:
-                damaged += 1
-                place = f"{found.file}, row {found.row}"
-                console.print(f"[red]damaged[/] {found.image_id} {place}", soft_wrap=True)
-    console.print(f"{len(store):,} pictures, {damaged:,} damaged", highlight=False)
-    return damaged
+            if found is None:
+                good += 1
+                continue
+            damaged.append(found)
+            name = f"{found.image_id} {found.file}, row {found.row}"
+            name = name if found.image_id else f"{found.file}: cannot be read at all"
+            console.print(f"[red]damaged[/] {name}", soft_wrap=True, highlight=False)
+    take_out(catalog, damaged)
+    opened = Catalog.open(catalog)
+    gone = {source: missing(opened, source) for source in opened.sources()}
+    for source, ids in gone.items():
+        if ids:
+            console.print(f"[red]missing[/] {len(ids):,} pictures of {source}", highlight=False)
+    console.print(f"{good + len(damaged):,} pictures, {len(damaged):,} damaged", highlight=False)
+    if damaged or any(gone.values()):
+        console.print("`cuvee ingest` stores them again from the official files", highlight=False)
+    return len(damaged) or sum(len(ids) for ids in gone.values())

@@ -24,6 +24,7 @@ from catalog.errors import UserError
 from catalog.ledger import FileHashes, LedgerEntry, live_entries
 from catalog.parts import write_part
 from catalog.record import Record, Refusal
+from catalog.repair import missing
 from catalog.schema import image_table, refusal_table, sample_table
 from pipeline.checks import Picture, Refused, check_record, inside, measure, read_picture
 from pipeline.jobs import Job
@@ -370,6 +371,8 @@ def survey(job: Job, catalog: Path) -> Survey:
         reasons += _changed_files(job, wanted, entries, hashes)
         if not reasons:
             reasons += _changed_pictures(job, catalog, entries, hashes)
+    if not reasons and (lost := missing(Catalog.open(catalog), source.name)):
+        reasons.append(f"pictures no longer stored: {len(lost):,}, such as {lost[0]}")
     return Survey(job=job, reasons=tuple(dict.fromkeys(reasons)), live=len(entries))
 
 
