@@ -102,6 +102,10 @@ class RunConfig(_Strict):
     processes: int = Field(default=1, ge=1)
     workers: int = Field(default=2, ge=0)
     """Loader threads a process."""
+    verify: bool = False
+    """Hash every picture when it is read."""
+    on_damage: Literal["stop", "substitute"] = "stop"
+    """Stop at a damaged picture, or count it, show grey in its place and learn nothing from its sample."""
     checkpoint_every: int = Field(default=500, ge=1)
     keep: int = Field(default=2, ge=1)
     """Checkpoints kept."""

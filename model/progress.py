@@ -25,6 +25,7 @@ class Recorder:
         self._lines = self.file.open("a", encoding="utf-8", buffering=1)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
         self._console, self._steps, self._told = console, steps, monotonic() - EVERY
+        self._damaged = 0
         self._bar = Progress(
             TextColumn("step"),
             MofNCompleteColumn(),
@@ -59,8 +60,13 @@ class Recorder:
                 self._board.add_scalar(name, value, step)
         text = (
             f"loss {metrics['loss']:.4f}  lr {metrics['lr']:.2e}  "
-            f"{metrics['tokens_per_second']:,.0f} tokens/s  stall {metrics['stall']:.0%}"
+            f"{metrics['tokens_per_second']:,.0f} tokens/s  "
+            f"{metrics['samples_per_second']:,.1f} samples/s  stall {metrics['stall']:.1%}  "
+            f"{metrics['ready']:.0f} ready"
         )
+        self._damaged += int(metrics["damaged"])
+        if self._damaged:
+            text += f"  [red]{self._damaged} damaged pictures replaced[/]"
         self._bar.update(self._task, completed=step + 1, text=text)
         last = step + 1 == self._steps
         if not self._console.is_terminal and (last or monotonic() - self._told >= EVERY):

@@ -98,6 +98,8 @@ def _run(
         world_size=ranks,
         start_step=start,
         workers=config.workers,
+        verify=config.verify,
+        on_damage=config.on_damage,
     )
     engine = _engine(config, plan, ranks)
     # A generator of random numbers a step and rank: nothing of it needs to be kept.
@@ -120,7 +122,7 @@ def _run(
     )
     with recorder or nullcontext():
         batches = iter(loader)
-        began, waited = perf_counter(), 0.0
+        began, waited, replaced = perf_counter(), 0.0, 0
         for step in range(start, steps):
             batch = next(batches)
             assert batch.step == step
@@ -132,12 +134,15 @@ def _run(
             )
             tokens = float((batch.segments > 0).sum())
             stall, waited = loader.report.stall - waited, loader.report.stall
+            damaged, replaced = loader.report.damaged - replaced, loader.report.damaged
             total = torch.tensor(
-                [loss, tokens, batch.samples, stall], dtype=torch.float64, device=engine.device
+                [loss, tokens, batch.samples, batch.pixels.numel() // 3, stall, damaged],
+                dtype=torch.float64,
+                device=engine.device,
             )
             if ranks > 1:
                 torch.distributed.all_reduce(total)
-            loss, tokens, samples, stall = total.tolist()
+            loss, tokens, samples, pixels, stall, damaged = total.tolist()
             if not math.isfinite(loss):
                 raise CuveeError(
                     f"step {step}: the loss is {loss}\n"
@@ -155,7 +160,11 @@ def _run(
                     "tokens": tokens,
                     "loss_tokens": batch.loss_tokens,
                     "samples": samples,
+                    "samples_per_second": samples / seconds,
+                    "pixels_per_second": pixels / seconds,
                     "stall": min(1.0, stall / ranks / seconds),
+                    "ready": loader.report.depth,
+                    "damaged": damaged,
                     "seconds": seconds,
                     "steps_left": steps - step - 1,
                 }

@@ -73,6 +73,8 @@ def test_a_run_learns_and_leaves_what_it_promises(whole: RunConfig) -> None:
         assert line["loss_tokens"] == plan.step(step).loss_tokens
         assert line["samples"] == sum(len(pack.rows) for pack in packs)
         assert 0 <= line["stall"] <= 1
+        assert line["samples_per_second"] > 0
+        assert line["ready"] >= 0 == line["damaged"]
     assert RunConfig.load(whole.output / "run.yaml") == whole
     assert list((whole.output / "tensorboard").iterdir())
     kept = sorted(path.name for path in (whole.output / "checkpoints").glob("step-*"))

@@ -1,7 +1,11 @@
 """The loader: the same global batches for any ranks and workers, and from any step on."""
 
+import gc
 import io
+import json
+import tracemalloc
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -10,7 +14,10 @@ from PIL import Image
 
 from catalog import Catalog
 from catalog.errors import CuveeError, UserError
+from catalog.images import Damaged
+from catalog.repair import take_out
 from pipeline.batch import IGNORE, IMAGE_TOKEN, Batch
+from pipeline.collate import Collator, Draft
 from pipeline.encode import encode
 from pipeline.image import decode, normalise
 from pipeline.ingest import ingest
@@ -20,6 +27,7 @@ from pipeline.mixture import Mixture
 from pipeline.plan import Plan
 from pipeline.policy import ImagePolicy
 from tests.official import write_alpaca, write_vqav2
+from tests.pipeline.conftest import Build
 from tests.tokenizer import make_tokenizer
 
 TENSORS = ("tokens", "labels", "positions", "segments", "pixels")
@@ -36,7 +44,7 @@ def make_plan(folder: Path) -> Plan:
         "sources": [{"source": "vqav2", "weight": 4}, {"source": "alpaca", "weight": 3}],
         "encoder": {"tokenizer": make_tokenizer(folder / "tok")},
         "image": {"kind": "slices", "size": 16, "tokens": 4, "max_slices": 4},
-        "packing": {"tokens": 256, "packs_per_step": 4},
+        "packing": {"tokens": 128, "packs_per_step": 8},
     }
     mixture = Mixture.model_validate(values)
     encode(Catalog.open(folder / "catalog"), mixture.encoder)
@@ -55,22 +63,43 @@ def joined(batches: list[Batch]) -> tuple[bytes, ...]:
     )
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
-@pytest.mark.parametrize("workers", [0, 2])
-def test_global_batches_are_the_same_bytes(plan: Plan, ranks: int, workers: int) -> None:
-    whole = [joined([batch]) for batch in PlanLoader(plan, workers=0)]
-    assert len(whole) == plan.steps > 1
+@pytest.fixture(scope="module")
+def whole(plan: Plan) -> list[tuple[bytes, ...]]:
+    """The bytes of every global batch."""
+    return [joined([batch]) for batch in PlanLoader(plan, workers=0)]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4, 8])
+@pytest.mark.parametrize("workers", [0, 2, 4])
+def test_global_batches_are_the_same_bytes(
+    plan: Plan, whole: list[tuple[bytes, ...]], ranks: int, workers: int
+) -> None:
+    assert len(whole) == plan.steps > 2
     loaders = [PlanLoader(plan, rank=r, world_size=ranks, workers=workers) for r in range(ranks)]
     assert [joined(list(batches)) for batches in zip(*loaders, strict=True)] == whole
 
 
-def test_from_any_step_on_it_is_as_if_it_never_stopped(plan: Plan) -> None:
-    whole = [joined([batch]) for batch in PlanLoader(plan)]
+def test_ranks_may_change_at_any_step(plan: Plan, whole: list[tuple[bytes, ...]]) -> None:
+    ranks, seen = [1, 8, 2, 4], []
+    while len(seen) < plan.steps:
+        count = ranks[len(seen) % len(ranks)]
+        loaders = [
+            PlanLoader(plan, rank=rank, world_size=count, start_step=len(seen), workers=2)
+            for rank in range(count)
+        ]
+        seen.append(joined([next(iter(loader)) for loader in loaders]))
+        assert {loader.state()["step"] for loader in loaders} == {len(seen)}
+    assert seen == whole
+
+
+def test_from_any_step_on_it_is_as_if_it_never_stopped(
+    plan: Plan, whole: list[tuple[bytes, ...]]
+) -> None:
     for start in range(plan.steps + 1):
         loader = PlanLoader(plan, start_step=start)
         assert loader.state() == {"plan": plan.id, "step": start}
         assert [joined([batch]) for batch in loader] == whole[start:]
-    assert len(str(loader.state())) < 1000
+    assert len(json.dumps(loader.state())) < 1000
 
 
 def test_a_batch_says_what_the_plan_says(plan: Plan) -> None:
@@ -99,6 +128,119 @@ def test_a_damaged_picture_stops_the_run_with_sample_and_step(tmp_path: Path) ->
         CuveeError, match=r"step \d+: sample \w{64} \('\d+' of v2_.*json\): .*damaged"
     ):
         list(PlanLoader(plan, verify=True))
+
+
+def test_a_damaged_picture_is_substituted_and_counted(plan: Plan, tmp_path: Path) -> None:
+    hurt = make_plan(tmp_path)
+    [file] = Catalog.open(tmp_path / "catalog").files("images")
+    data = bytearray(file.read_bytes())
+    first = data.find(b"\xff\xd8\xff")
+    data[first : first + 3] = b"no!"
+    file.write_bytes(data)
+    loaders = [
+        PlanLoader(hurt, workers=workers, on_damage="substitute", verify=workers == 2)
+        for workers in (0, 2, 4)
+    ]
+    batches = [list(loader) for loader in loaders]
+    assert [[joined([b]) for b in each] for each in batches] == [
+        [joined([b]) for b in batches[0]]
+    ] * 3
+    assert [loader.report.damaged for loader in loaders] == [2, 2, 2], (
+        "two questions about one picture"
+    )
+    good = list(PlanLoader(plan))
+    changed = [
+        (ours, theirs)
+        for one, other in zip(batches[0], good, strict=True)
+        for ours, theirs in zip(*split_tiles(one, other), strict=True)
+        if not torch.equal(ours, theirs)
+    ]
+    assert changed
+    assert all((ours == 128).all() for ours, _ in changed)
+    for one, other in zip(batches[0], good, strict=True):
+        assert torch.equal(one.tokens, other.tokens)
+        unlearnt = one.labels != other.labels
+        assert (one.labels[unlearnt] == IGNORE).all()
+
+
+def split_tiles(*batches: Batch) -> list[tuple[torch.Tensor, ...]]:
+    return [batch.pixels.unbind() for batch in batches]
+
+
+def test_a_picture_that_is_gone_stops_the_run(tmp_path: Path) -> None:
+    plan = make_plan(tmp_path)
+    files = Catalog.open(tmp_path / "catalog").files("images")
+    take_out(tmp_path / "catalog", [Damaged(image_id="", file=files[0], row=-1)])
+    with pytest.raises(CuveeError, match=r"sample \w{64} .*picture \w{64}: the catalog does not"):
+        list(PlanLoader(plan))
+    loader = PlanLoader(plan, on_damage="substitute")
+    assert all((batch.pixels == 128).all() for batch in loader)
+    assert loader.report.damaged == 40
+
+
+def test_whatever_goes_wrong_in_a_worker_reaches_the_trainer(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(data: memoryview, policy: ImagePolicy) -> torch.Tensor:
+        raise MemoryError("no room for a picture")
+
+    monkeypatch.setattr("pipeline.collate.decode", fail)
+    with pytest.raises(CuveeError, match=r"step \d+: sample \w{64} .*no room for a picture"):
+        list(PlanLoader(plan, workers=2, on_damage="substitute"))
+
+
+def test_no_wait_is_without_end(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = Event()
+
+    def hang(collator: Collator, draft: Draft, row: int) -> int:
+        assert stuck.wait(60)
+        return 0
+
+    monkeypatch.setattr(Collator, "fill", hang)
+    try:
+        with pytest.raises(CuveeError, match=r"step 0 was not loaded in 0\.2 s"):
+            list(PlanLoader(plan, workers=2, wait=0.2))
+    finally:
+        stuck.set()
+
+
+def test_the_report_counts_what_was_loaded(plan: Plan) -> None:
+    loader = PlanLoader(plan, workers=2)
+    batches = list(loader)
+    report = loader.report
+    assert report.batches == plan.steps
+    assert report.samples == sum(batch.samples for batch in batches) == 70
+    assert report.pixels == sum(batch.pixels.numel() // 3 for batch in batches)
+    assert 0 < report.stall <= report.seconds
+    assert 0 <= report.depth <= loader.prefetch
+    assert report.samples_per_second == pytest.approx(70 / report.seconds)
+
+
+def test_memory_stays_flat_over_thousands_of_batches(built: Build) -> None:
+    plan = built(
+        sources=[{"source": "alpaca", "weight": 1}],
+        packing={"tokens": 64, "packs_per_step": 1, "window": 32},
+        budget={"epochs": 4},
+    )
+
+    def tensors_after(passes: int) -> int:
+        count = 0
+        for _ in range(passes):
+            count += sum(1 for _ in PlanLoader(plan, workers=2))
+        assert count == passes * plan.steps
+        gc.collect()
+        return sum(type(thing) is torch.Tensor for thing in gc.get_objects())
+
+    assert 25 * plan.steps > 2000
+    before = tensors_after(2)
+    tracemalloc.start()
+    try:
+        tensors_after(2)
+        kept, _ = tracemalloc.get_traced_memory()
+        assert tensors_after(25) <= before
+        assert tracemalloc.get_traced_memory()[0] < kept + 200_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_ranks_that_do_not_divide_the_packs_are_explained(plan: Plan) -> None:
