@@ -40,10 +40,10 @@ from pipeline.sources.iconqa import ICONQA
 from pipeline.sources.infographicvqa import INFOGRAPHICVQA
 from pipeline.sources.interleaved import MMC4, OBELICS
 from pipeline.sources.internvl import INTERNVL
+from pipeline.sources.json_rows import JSON_ROWS
 from pipeline.sources.kleister import KLEISTER_CHARITY, KLEISTER_NDA
 from pipeline.sources.kvqa import KVQA
 from pipeline.sources.llama_factory import LLAMA_FACTORY
-from pipeline.sources.json_rows import JSON_ROWS
 from pipeline.sources.llava import (
     ALLAVA,
     COMVINT,
@@ -73,8 +73,8 @@ from pipeline.sources.realcqa import REALCQA
 from pipeline.sources.refer import REFCOCO, REFCOCO_PLUS, REFCOCOG
 from pipeline.sources.scene_parsing import SCENE_PARSING
 from pipeline.sources.scienceqa import SCIENCEQA
-from pipeline.sources.smart101 import SMART101
 from pipeline.sources.shikra import SHIKRA
+from pipeline.sources.smart101 import SMART101
 from pipeline.sources.stvqa import STVQA
 from pipeline.sources.synthdog import SYNTHDOG
 from pipeline.sources.tabfact import TABFACT
@@ -102,8 +102,8 @@ from pipeline.sources.visual_genome import VG_OBJECTS, VG_REGIONS, VG_RELATIONSH
 from pipeline.sources.visualmrc import VISUALMRC
 from pipeline.sources.vizwiz import VIZWIZ
 from pipeline.sources.vqav2 import OKVQA, VQAV2
-from pipeline.sources.wikitablequestions import WIKITABLEQUESTIONS
 from pipeline.sources.webdataset import WEBDATASET
+from pipeline.sources.wikitablequestions import WIKITABLEQUESTIONS
 
 SOURCES: tuple[Source, ...] = (
     VQAV2,
