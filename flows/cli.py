@@ -112,13 +112,16 @@ def stats(
     where: Annotated[
         str | None, typer.Option(help="SQL over sample columns, such as split = 'train'.")
     ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Show what this recipe would draw; writes nothing.")
+    ] = None,
     plan: Annotated[str | None, typer.Option(help="Show this plan too (id).")] = None,
     html: Annotated[Path | None, typer.Option(help="Write one self-contained page.")] = None,
 ) -> None:
     """Show what the catalog holds."""
     from flows.statistics import show_statistics
 
-    show_statistics(Console(), catalog, where=where, plan=plan, html=html)
+    show_statistics(Console(), catalog, where=where, recipe=recipe, plan=plan, html=html)
 
 
 @app.command()

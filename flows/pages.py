@@ -20,6 +20,7 @@ from catalog.statistics import Statistics
 from flows.cards import Card, clip, prediction_cards, sample_cards
 from pipeline.mixture import UNITS
 from pipeline.plan import Plan
+from pipeline.preview import Preview
 
 COLOURS = 8
 """Colours of sources in the style sheet; more sources than that share them."""
@@ -65,20 +66,29 @@ def statistics_page(
     path: Path,
     *,
     catalog: Catalog,
-    plan: Plan | None = None,
+    plan: Plan | Preview | None = None,
     each: int = 6,
 ) -> Path:
-    """Write the page of a catalog's statistics, with `each` samples a source; return its path."""
+    """Write the page of a catalog's statistics, with `each` samples a source; return its path.
+
+    Args:
+        statistics: of the catalog.
+        path: the page.
+        catalog: for its pictures.
+        plan: a plan to show too, or what a recipe would draw.
+        each: samples shown of each source.
+    """
+    shown = None if plan is None else _plan(plan)
     text = (
         _environment()
         .get_template("statistics.html.j2")
         .render(
             title=f"Catalog {catalog.path.resolve().name}",
-            vats=_vats(catalog, plan),
+            vats=_vats(catalog, shown),
             version=catalog.version,
             statistics=_counted(statistics),
             samples=sample_cards(catalog, each),
-            plan=None if plan is None else _plan(plan),
+            plan=shown,
         )
     )
     return _write(path, text)
@@ -103,25 +113,26 @@ def report_page(
         statistics: of the catalog, if they are to be on the page.
         each: predictions shown of each source.
     """
+    shown = None if plan is None else _plan(plan)
     text = (
         _environment()
         .get_template("report.html.j2")
         .render(
             title=f"Run {run.resolve().name}",
-            vats=_vats(catalog, plan),
+            vats=_vats(catalog, shown),
             version=catalog.version,
             judged=_judged(catalog, run, each),
             training=_training(run / "metrics.jsonl"),
-            plan=None if plan is None else _plan(plan),
+            plan=shown,
             statistics=None if statistics is None else _counted(statistics),
         )
     )
     return _write(path, text)
 
 
-def _vats(catalog: Catalog, plan: Plan | None) -> dict[str, int]:
+def _vats(catalog: Catalog, plan: Mapping[str, Any] | None) -> dict[str, int]:
     """Return the colour of each source and recipe entry: the same one all over a page."""
-    entries = [] if plan is None else [entry["name"] for entry in plan.header["entries"]]
+    entries = [] if plan is None else [entry["name"] for entry in plan["entries"]]
     names = dict.fromkeys([*catalog.sources(), *entries])
     return {name: place % COLOURS for place, name in enumerate(names)}
 
@@ -231,23 +242,32 @@ def _range(low: int, high: int) -> str:
     return f"{low:,}–{high - 1:,}" if low else f"< {high:,}"
 
 
-def _plan(plan: Plan) -> dict[str, Any]:
+def _plan(plan: Plan | Preview) -> dict[str, Any]:
     """Return the pre-flight: shares asked for and given, and what became of the samples."""
-    recipe = plan.header["recipe"]
-    numbers = plan.statistics()
-    entries = numbers["entries"]
+    if isinstance(plan, Plan):
+        recipe, entries = plan.header["recipe"], plan.header["entries"]
+        name, steps, packing = plan.id[:12], plan.steps, plan.header["packing"]
+    else:
+        recipe, entries, name, steps = plan.recipe, plan.entries, None, plan.steps
+        full = plan.tokens / max(plan.packs * recipe["packing"]["tokens"], 1)
+        packing = {
+            "tokens": plan.tokens,
+            "loss_tokens": plan.loss_tokens,
+            "tiles": plan.tiles,
+            "occupancy": full,
+        }
+    unit = recipe["unit"]
     return {
-        "id": plan.id,
+        "id": name,
         "name": recipe["name"],
-        "unit": recipe["unit"],
+        "unit": unit,
         "units": UNITS,
-        "steps": plan.steps,
-        "packs_per_step": plan.packs_per_step,
-        "packing": numbers["packing"],
-        "budget": recipe["packing"]["tokens"],
+        "steps": steps,
+        "packs_per_step": recipe["packing"]["packs_per_step"],
+        "packing": packing,
         "entries": entries,
         "requested": [(entry["name"], 100 * entry["requested"]) for entry in entries],
-        "realised": [(entry["name"], 100 * entry["realised"][recipe["unit"]]) for entry in entries],
+        "realised": [(entry["name"], 100 * entry["realised"][unit]) for entry in entries],
     }
 
 

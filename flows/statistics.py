@@ -10,12 +10,15 @@ from rich.progress import Progress
 from rich.table import Table
 
 from catalog import Catalog
+from catalog.errors import UserError
 from catalog.images import verify
 from catalog.repair import missing, take_out
 from catalog.statistics import Statistics
 from flows.pages import statistics_page
+from pipeline.mixture import Mixture
 from pipeline.plan import Plan
-from pipeline.preflight import preflight
+from pipeline.preflight import preflight, preview_tables
+from pipeline.preview import preview
 
 BAR = 30
 """Characters of the longest bar."""
@@ -26,19 +29,26 @@ def show_statistics(
     catalog: Path,
     *,
     where: str | None = None,
+    recipe: Path | None = None,
     plan: str | None = None,
     html: Path | None = None,
 ) -> None:
-    """Print the statistics of a catalog and, where asked for, of a plan; write them as a page."""
+    """Print the statistics of a catalog and, where asked for, of a recipe or a plan, and a page."""
+    if recipe is not None and plan is not None:
+        raise UserError("a recipe and a plan", fix="ask for one of them: a plan holds its recipe")
     opened = Catalog.open(catalog)
+    mixture = None if recipe is None else Mixture.load(recipe)
+    drawn = None if mixture is None else preview(opened, mixture)
     planned = None if plan is None else Plan.open(catalog, plan)
     found = Statistics.of(opened, where)
     for table in tables(found, f"{catalog}, version {opened.version}"):
         console.print(table)
     if planned is not None:
         console.print(preflight(planned))
+    if drawn is not None:
+        console.print(preview_tables(drawn))
     if html is not None:
-        statistics_page(found, html, catalog=opened, plan=planned)
+        statistics_page(found, html, catalog=opened, plan=planned or drawn)
         console.print(f"page: {html}", soft_wrap=True, highlight=False)
 
 

@@ -1,15 +1,20 @@
 """The pre-flight of a plan for the eye: what a run will see, before a GPU is touched."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from rich.console import Group
 from rich.table import Table
 
 from pipeline.mixture import UNITS
 from pipeline.plan import Plan
+from pipeline.preview import Preview
 
 
-def preflight(plan: Plan) -> Group:
-    """Return the tables that `cuvee plan` prints."""
-    recipe, packing = plan.header["recipe"], plan.header["packing"]
+def mixture_tables(
+    recipe: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]
+) -> tuple[Table, Table]:
+    """Return the shares of a recipe's entries in every unit, and what becomes of their samples."""
     shares = Table(
         title=f"{recipe['name']}: shares of the run, weighed in {recipe['unit']}",
         title_justify="left",
@@ -28,7 +33,7 @@ def preflight(plan: Plan) -> Group:
         "nothing\nto learn",
     ):
         epochs.add_column(name, justify="right", no_wrap=True)
-    for entry in plan.header["entries"]:
+    for entry in entries:
         realised = (f"{entry['realised'][unit]:.1%}" for unit in UNITS)
         shares.add_row(entry["name"], f"{entry['requested']:.1%}", *realised)
         epochs.add_row(
@@ -40,7 +45,13 @@ def preflight(plan: Plan) -> Group:
             f"{entry['truncated']:,}",
             f"{entry['unlearnt']:,}",
         )
-    numbers = Table(show_header=False, box=None)
+    return shares, epochs
+
+
+def preflight(plan: Plan) -> Group:
+    """Return the tables that `cuvee plan` prints."""
+    recipe, packing = plan.header["recipe"], plan.header["packing"]
+    shares, epochs = mixture_tables(recipe, plan.header["entries"])
     rows = {
         "plan": plan.id,
         "steps": f"{plan.steps:,} of {plan.packs_per_step} packs",
@@ -52,6 +63,23 @@ def preflight(plan: Plan) -> Group:
         f"no packing has fewer than {packing['lower_bound']:,} packs ({packing['of_lower_bound']:.2%})",
         "left out": "over-long samples, and samples whose answers are hidden; counted above",
     }
+    return Group(shares, epochs, _numbers(rows))
+
+
+def preview_tables(found: Preview) -> Group:
+    """Return the tables that `cuvee stats --recipe` prints."""
+    packing = found.recipe["packing"]
+    rows = {
+        "tokens": f"{found.tokens:,}, of which {found.loss_tokens:,} are learnt",
+        "tiles": f"{found.tiles:,}",
+        "packs": f"at least {found.packs:,} of {packing['tokens']:,} tokens",
+        "steps": f"at least {found.steps:,} of {packing['packs_per_step']} packs",
+    }
+    return Group(*mixture_tables(found.recipe, found.entries), _numbers(rows))
+
+
+def _numbers(rows: Mapping[str, str]) -> Table:
+    numbers = Table(show_header=False, box=None)
     for key, value in rows.items():
         numbers.add_row(key, value)
-    return Group(shares, epochs, numbers)
+    return numbers

@@ -62,7 +62,17 @@ def test_the_road_from_official_files_to_a_scored_model(tmp_path: Path) -> None:
             }
         )
     )
-    assert "family:vqa" in cuvee("plan", tmp_path / "recipe.yaml", "--catalog", catalog)
+    words = ("stats", "--catalog", catalog, "--recipe", tmp_path / "recipe.yaml")
+    assert "24 of 24 samples are not encoded" in cuvee(*words, code=1)
+    made = cuvee("plan", tmp_path / "recipe.yaml", "--catalog", catalog)
+    assert "family:vqa" in made
+    versions = sorted(catalog.rglob("_delta_log/*.json"))
+    seen = cuvee(*words, "--html", tmp_path / "recipe.html")
+    # The shares and the fate of every sample are those of the plan; nothing was written.
+    tables = made[made.index("first: shares") : made.index("plan  ")].strip()
+    assert tables in seen
+    assert "The recipe: first" in (tmp_path / "recipe.html").read_text()
+    assert sorted(catalog.rglob("_delta_log/*.json")) == versions
     [plan] = (catalog / "plans").glob("plan=*")
     lines = cuvee("trace", plan, "--step", 0, "--json").splitlines()
     sample = orjson.loads(lines[0])["sample_id"]
