@@ -113,6 +113,11 @@ def csv_cells(file: Path, **dialect: Any) -> Iterator[list[str]]:
         raise DataError(f"no CSV: {error}", file=file, fix="take the official file") from error
 
 
+def split_names(file: Path) -> list[str]:
+    """Return the splits that the records of a JSON file name; `unknown` if none does."""
+    return mentioned(file, "split") or ["unknown"]
+
+
 def mentioned(file: Path, key: str) -> list[str]:
     """Return the different texts that a field has in a JSON file, in order, without parsing it."""
     if not file.stat().st_size:

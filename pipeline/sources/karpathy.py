@@ -11,13 +11,13 @@ from typing import Any
 from catalog.record import Record
 from pipeline.sources.base import Item, need, relative, rest
 from pipeline.sources.coco import folder_of
-from pipeline.sources.files import listed, mentioned, read_object
+from pipeline.sources.files import listed, read_object, split_names
 from pipeline.sources.origin import Origin, nested, numbered, of_split
 
 
 def splits(file: Path) -> dict[str, tuple[Path, ...]]:
     """Return the splits of a `dataset_*.json`: train, restval (COCO), val, test."""
-    return dict.fromkeys(mentioned(file, "split"), (file,)) if file.exists() else {}
+    return dict.fromkeys(split_names(file), (file,)) if file.exists() else {}
 
 
 def read(

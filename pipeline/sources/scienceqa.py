@@ -11,7 +11,7 @@ from typing import Any
 from catalog.errors import DataError
 from catalog.record import IMAGE, Record
 from pipeline.sources.base import Item, Source, first_folder, need, relative, rest, safe
-from pipeline.sources.files import mentioned, read_object
+from pipeline.sources.files import read_object, split_names
 from pipeline.sources.origin import Origin, chosen, hidden, of_split
 from pipeline.sources.rows import texts
 
@@ -24,7 +24,7 @@ def splits(root: Path) -> dict[str, tuple[Path, ...]]:
         return {}
     beside = (folder / "pid_splits.json", folder / "captions.json", folder.parent / "captions.json")
     files = (problems, *(file for file in beside if file.exists() and root in file.parents))
-    return dict.fromkeys(mentioned(problems, "split"), files)
+    return dict.fromkeys(split_names(problems), files)
 
 
 def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from catalog.record import Record, Region, region_mark
 from pipeline.sources.base import Bad, Item, Source, need, relative, rest
-from pipeline.sources.files import listed, mentioned, read_object
+from pipeline.sources.files import listed, read_object, split_names
 from pipeline.sources.origin import Origin, letter, nested, numbered, of_split
 
 TASKS = ("telling", "pointing")
@@ -26,7 +26,7 @@ def splits(root: Path) -> dict[str, tuple[Path, ...]]:
         file, boxes = root / f"dataset_v7w_{task}.json", root / GROUNDING
         if file.exists():
             files = (file, boxes) if task == "pointing" and boxes.exists() else (file,)
-            found |= {f"{task}_{split}": files for split in mentioned(file, "split")}
+            found |= {f"{task}_{split}": files for split in split_names(file)}
     return found
 
 
