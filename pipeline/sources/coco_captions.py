@@ -139,4 +139,5 @@ COCO_CAPTIONS = Source(
         "karpathy_val": 25_010,
         "karpathy_test": 25_010,
     },
+    note="Karpathy's splits cut the same captions again: take one of the two",
 )

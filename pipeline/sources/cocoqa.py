@@ -79,4 +79,5 @@ COCOQA = Source(
     license="unclear: none stated",
     homepage="https://www.cs.toronto.edu/~mren/research/imageqa/data/cocoqa",
     official={"train": 78_736, "test": 38_948},
+    note="Whether test pictures lie in val2014 is unverified: train2014 is looked through too",
 )

@@ -150,4 +150,5 @@ FLICKR30K = Source(
     license=LICENSE,
     homepage="https://shannon.cs.illinois.edu/DenotationGraph",
     official={"all": 158_915, "train": 145_000, "val": 5_070, "test": 5_000},
+    note="`all` and the splits hold the same captions: take one of the two",
 )

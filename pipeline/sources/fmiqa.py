@@ -52,4 +52,5 @@ FMIQA = Source(
     reader=read,
     license="unclear: none stated",
     homepage="https://arxiv.org/abs/1505.05612",
+    note="The project's page is gone; the form is that which training code reads",
 )

@@ -98,4 +98,5 @@ FSVQA = Source(
     reader=read,
     license=LICENSE,
     homepage="https://arxiv.org/abs/1609.06657",
+    note="The form is unverified: `fields.json` names the fields",
 )

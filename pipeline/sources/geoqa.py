@@ -101,6 +101,7 @@ def _source(
         license=license,
         homepage=homepage,
         official=official,
+        note="Which texts a problem has is unverified",
     )
 
 

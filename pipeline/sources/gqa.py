@@ -65,4 +65,5 @@ GQA = Source(
         "testdev_all": 172_174,
         "testdev_balanced": 12_578,
     },
+    note="`all` splits hold the `balanced` ones: take one of the two",
 )

@@ -83,4 +83,5 @@ KVQA = Source(
     reader=read,
     license="research only, pictures of Wikimedia Commons",
     homepage="http://malllabiisc.github.io/resources/kvqa",
+    note="Splits are those of the first of five folds",
 )

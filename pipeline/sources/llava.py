@@ -204,6 +204,7 @@ COMVINT = replace(
         files=("ComVint.json", "pictures of COCO, Flickr30K and VG at the paths it names"),
         license="unclear: none stated",
         homepage="https://github.com/RUCAIBox/ComVint",
+        note="The form is that of LLaVA; details are unverified",
     ),
     family="reasoning",
 )

@@ -71,4 +71,5 @@ M3IT = Source(
     reader=read,
     license="of each task's set",
     homepage="https://huggingface.co/datasets/MMInstruction/M3IT",
+    note="Splits unite the tasks, which `extra` names",
 )

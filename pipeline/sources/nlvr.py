@@ -97,6 +97,7 @@ NLVR = Source(
     reader=partial(read, "nlvr"),
     license=LICENSES["nlvr"],
     homepage="https://lil.nlp.cornell.edu/nlvr",
+    note="The first of a sentence's six pictures, which show the same",
     official={"train": 12_409, "dev": 989, "test": 989},
 )
 NLVR2 = Source(
@@ -111,5 +112,6 @@ NLVR2 = Source(
     reader=partial(read, "nlvr2"),
     license=LICENSES["nlvr2"],
     homepage="https://lil.nlp.cornell.edu/nlvr",
+    note="The folders of train pictures are unverified",
     official={"train": 86_373, "dev": 6_982, "test1": 6_967, "test2": 6_970},
 )

@@ -95,4 +95,5 @@ SCIENCEQA = Source(
     license="CC BY-NC-SA 4.0",
     homepage="https://scienceqa.github.io",
     official={"train": 12_726, "val": 4_241, "test": 4_241},
+    note="Text-only questions are records without pictures",
 )

@@ -82,4 +82,5 @@ SMART101 = Source(
     license="CC BY-SA 4.0",
     homepage="https://smartdataset.github.io/smart101",
     official={"all": 202_000},
+    note="The release has one split; its licence is unverified",
 )

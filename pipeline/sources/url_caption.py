@@ -206,6 +206,7 @@ def _source(
     homepage: str,
     columns: Columns = Columns(),
     official: Mapping[str, int] | None = None,
+    note: str = "Tables have urls alone: their captions are kept, and never learnt",
 ) -> Source:
     return Source(
         name=name,
@@ -217,9 +218,11 @@ def _source(
         license=license,
         homepage=homepage,
         official=official or {},
+        note=note,
     )
 
 
+_OCR = "Not released as files, the shape is unverified; texts found by OCR stay in `extra`"
 _LAION = "https://laion.ai"
 _NAMED = Columns(
     caption=("top_caption", "caption", "TEXT", "text", "txt"), references="all_captions"
@@ -235,6 +238,7 @@ LAION_COCO_OCR = _source(
     "CC BY 4.0, pictures of their owners",
     _LAION,
     _NAMED,
+    note=_OCR,
 )
 COYO = _source(
     "coyo",
@@ -257,6 +261,7 @@ WUKONG_OCR = _source(
     "*.csv or *.parquet",
     "CC BY-NC-SA 4.0",
     "https://wukong-dataset.github.io/wukong-dataset",
+    note=_OCR,
 )
 CC3M = _source(
     "cc3m",

@@ -50,4 +50,5 @@ VGQA = Source(
     reader=read,
     license="CC BY 4.0",
     homepage="https://homes.cs.washington.edu/~ranjay/visualgenome",
+    note="The release has one split; boxes of objects stay in `extra`",
 )

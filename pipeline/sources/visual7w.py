@@ -144,4 +144,5 @@ VISUAL7W = Source(
         "pointing_val": 36_990,
         "pointing_test": 57_265,
     },
+    note="Of pointing, choices are boxes; the right choice stands where `qa_id` says",
 )
