@@ -272,7 +272,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "infographicvqa": _ANLS,
     "stvqa": replace(_ANLS, submission=_by_question_id),
     "coco_captions": _CAPTIONS,
-    "flickr30k": replace(_CAPTIONS, types={}),
+    "flickr30k": _CAPTIONS,
     "textcaps": _CAPTIONS,
     "refcoco": _REFCOCO,
     "refcoco+": _REFCOCO,

@@ -54,14 +54,14 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     references: dict[str, list[str]] = {}
     for _, line in lines:
         if not isinstance(line, Bad):
-            references.setdefault(line["image"], []).append(line["caption"])
+            references.setdefault(line["image_id"], []).append(line["caption"])
 
     def record(origin: Origin, key: str, line: Any) -> Record:
         return origin.caption(
             key,
             line["caption"],
-            images=[f"{FOLDER}/{line['image']}"],
-            references=references[line["image"]],
+            images=[f"{FOLDER}/{line['image_id']}"],
+            references=references[line["image_id"]],
             extra=rest(line, "caption"),
         )
 
@@ -76,7 +76,7 @@ def _token(file: Path) -> Iterator[Keyed]:
         if not tab or not mark:
             yield f"line {number}", Bad("broken_row", f"{line!r:.80} is not NAME#NUMBER, tab, text")
         else:
-            yield key, {"image": image, "caption": caption}
+            yield key, {"image_id": image, "caption": caption}
 
 
 def _piped(file: Path) -> Iterator[Keyed]:
@@ -87,7 +87,7 @@ def _piped(file: Path) -> Iterator[Keyed]:
             yield f"line {number}", Bad("broken_row", f"{line!r:.80} has {len(cells)} cells, not 3")
         else:
             image, comment, caption = cells
-            yield f"{image}#{comment.strip()}", {"image": image, "caption": caption.strip(" ")}
+            yield f"{image}#{comment.strip()}", {"image_id": image, "caption": caption.strip(" ")}
 
 
 def _chinese(file: Path) -> Iterator[Keyed]:
@@ -99,7 +99,7 @@ def _chinese(file: Path) -> Iterator[Keyed]:
             yield f"line {number}", Bad("broken_row", f"{line!r:.80} is not NAME, comma, text")
         else:
             seen[image] = seen.get(image, -1) + 1
-            yield f"{image}#{seen[image]}", {"image": image, "caption": caption}
+            yield f"{image}#{seen[image]}", {"image_id": image, "caption": caption}
 
 
 def _lines(file: Path) -> list[str]:
@@ -130,7 +130,9 @@ def _of_table(origin: Origin, key: str, pair: tuple[Any, Any]) -> Record:
         need(sentence, "raw", str),
         images=[f"{FOLDER}/{need(row, 'filename', str)}"],
         references=[need(each, "raw", str) for each in row["sentences"]],
-        extra=rest(row, "raw", "sentids", "sentences") | rest(sentence, "raw"),
+        extra={"image_id": row["filename"]}
+        | rest(row, "raw", "sentids", "sentences")
+        | rest(sentence, "raw"),
     )
 
 

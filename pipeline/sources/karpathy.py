@@ -47,7 +47,11 @@ def _record(folder: str) -> Callable[[Origin, str, tuple[Any, Any]], Record]:
             need(sentence, "raw", str),
             images=[f"{where}/{filename}"],
             references=[need(each, "raw", str) for each in need(picture, "sentences", list)],
-            extra={"image": rest(picture, "sentences"), "sentence": rest(sentence, "raw")},
+            extra={
+                "image_id": picture.get("cocoid", filename),
+                "image": rest(picture, "sentences"),
+                "sentence": rest(sentence, "raw"),
+            },
         )
 
     return record
