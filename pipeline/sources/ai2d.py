@@ -20,16 +20,21 @@ TEST_IDS = "ai2d_test_ids.csv"
 
 
 def splits(root: Path) -> dict[str, tuple[Path, ...]]:
-    """Return split -> (questions, annotations of each picture, ...); without test ids all is train."""
+    """Return split -> the folders of questions and annotations; without test ids all is train."""
+    folder = _folder(root)
+    names = ("questions", "annotations", "categories.json", TEST_IDS)
+    files = (*(folder / name for name in names), root / TEST_IDS)
+    there = tuple(file for file in dict.fromkeys(files) if file.exists())
+    return {split: there for split in ("train", "test") if _questions(root, split)}
+
+
+def _questions(root: Path, split: str) -> list[Path]:
+    """Return a split's question files, one for each picture, in the pictures' order."""
     folder = _folder(root)
     ids = next((file for file in (root / TEST_IDS, folder / TEST_IDS) if file.exists()), None)
     test = set(re.findall(r"\d+", read_text(ids))) if ids else set()
-    found: dict[str, list[Path]] = {"train": [], "test": []}
-    for file in sorted((folder / "questions").glob("*.json"), key=_order):
-        annotation = folder / "annotations" / file.name
-        split = "test" if file.name.split(".")[0] in test else "train"
-        found[split] += [file, annotation] if annotation.exists() else [file]
-    return {split: tuple(files) for split, files in found.items() if files}
+    files = sorted((folder / "questions").glob("*.json"), key=_order)
+    return [file for file in files if (file.name.split(".")[0] in test) == (split == "test")]
 
 
 def _folder(root: Path) -> Path:
@@ -44,9 +49,8 @@ def _order(file: Path) -> tuple[int, str]:
 def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a question, picture by picture."""
     categories = _categories(root)
-    for file in files:
-        if file.parent.name == "questions":
-            yield from _picture(root, split, file, categories)
+    for file in _questions(root, split):
+        yield from _picture(root, split, file, categories)
 
 
 def _categories(root: Path) -> dict[str, Any]:

@@ -23,8 +23,8 @@ def splits(root: Path) -> dict[str, tuple[Path, ...]]:
         folder = _folder(root) / split
         files = tuple(f for name in SETS if (f := folder / f"{split}_{name}.json").exists())
         if files:
-            joined = [*folder.glob("tables/*.csv"), *folder.glob("annotations/*.json")]
-            found[split] = (*files, *sorted(joined))
+            joined = (folder / "tables", folder / "annotations")
+            found[split] = (*files, *(f for f in joined if f.is_dir()))
     return found
 
 
@@ -36,7 +36,7 @@ def _folder(root: Path) -> Path:
 def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a question, in file order, human questions first."""
     for file in files:
-        if file.parent.name != split:  # a table or an annotation
+        if file.is_dir():  # tables and annotations are joined to their questions
             continue
         record = partial(_record, root, split, file)
         yield from records("chartqa", split, relative(file, root), read_rows(file), record, key="#")

@@ -78,15 +78,14 @@ def _line(line: Any) -> Region:
 
 
 def rects_splits(root: Path) -> dict[str, tuple[Path, ...]]:
-    """Return the one split, `train`, with a file for each picture; `gt_unicode` before `gt`."""
-    folder = first_folder(root, ("gt_unicode", "gt"), "gt_unicode")
-    files = tuple(sorted((root / folder).glob("*.json")))
-    return {"train": files} if files else {}
+    """Return the one split, `train`, with the folder of labels; `gt_unicode` before `gt`."""
+    folder = root / first_folder(root, ("gt_unicode", "gt"), "gt_unicode")
+    return {"train": (folder,)} if any(folder.glob("*.json")) else {}
 
 
 def read_rects(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a picture of ReCTS: its lines are the text, its characters regions more."""
-    for file in files:
+    for file in sorted(files[0].glob("*.json")):
         name = relative(file, root)
         row = {"key": file.stem, "content": read_json(file)}
         record = partial(_rects, split, name)

@@ -53,13 +53,15 @@ WORDS = {
 
 
 def splits(form: Form, root: Path) -> dict[str, tuple[Path, ...]]:
-    """Return split -> a label file for each picture; files at the root are `train`."""
-    found: dict[str, tuple[Path, ...]] = {}
-    for split, (labels, _) in form.folders.items():
-        folder = root if split == "train" and not (root / labels).is_dir() else root / labels
-        if files := tuple(sorted(folder.glob(f"{form.prefix}*.txt"))):
-            found[split] = files
-    return found
+    """Return split -> the folder of its label files; files at the root are `train`."""
+    folders = {split: root / labels for split, (labels, _) in form.folders.items()}
+    found = {s: (folder,) for s, folder in folders.items() if any(_labels(form, folder))}
+    files = tuple(_labels(form, root))
+    return {"train": files} | found if files else found
+
+
+def _labels(form: Form, folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{form.prefix}*.txt"))
 
 
 def icdar2015_splits(root: Path) -> dict[str, tuple[Path, ...]]:
@@ -71,7 +73,9 @@ def icdar2015_splits(root: Path) -> dict[str, tuple[Path, ...]]:
 
 def read(form: Form, root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a picture, or a cropped word, in file order."""
-    for file in files:
+    for file in [
+        f for place in files for f in (_labels(form, place) if place.is_dir() else [place])
+    ]:
         name = relative(file, root)
         if split in WORDS:
             lines = lines_of(read_text(file))

@@ -41,7 +41,7 @@ def splits(root: Path) -> dict[str, tuple[Path, ...]]:
         if match := _NAME.fullmatch(file.name):
             found[match["split"]] = (file,)
     return {
-        split: (*found[split], *sorted(_ocr(root, split).glob("*.json")))
+        split: (*found[split], *(ocr for ocr in [_ocr(root, split)] if ocr.is_dir()))
         for split in ("train", "val", "test")
         if split in found
     }

@@ -26,14 +26,19 @@ STEPS = 256
 
 
 def splits(root: Path) -> dict[str, tuple[Path, ...]]:
-    """Return the one split, `train`, with every PDF in the folder and below."""
-    files = tuple(sorted(f for f in root.rglob("*") if f.suffix.lower() == ".pdf" and f.is_file()))
-    return {"train": files} if files else {}
+    """Return the one split, `train`: the PDFs of the folder, and its folders with PDFs below."""
+    places = {root / file.relative_to(root).parts[0] for file in _below(root)}
+    return {"train": tuple(sorted(places))} if places else {}
+
+
+def _below(place: Path) -> Iterator[Path]:
+    found = place.rglob("*") if place.is_dir() else [place]
+    return (file for file in found if file.suffix.lower() == ".pdf" and file.is_file())
 
 
 def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a page, file by file."""
-    for file in files:
+    for file in [file for place in files for file in sorted(_below(place))]:
         name = relative(file, root)
         try:
             document, about = _open(file)

@@ -5,15 +5,15 @@ https://github.com/NiteshMethani/PlotQA
 The annotations of a plot are large and serve all its questions: they are a split of their own.
 """
 
+import codecs
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from catalog.errors import DataError
 from catalog.record import ImageRef, Record, Region
-from pipeline.sources.base import Bad, Item, Source, need, read_json, relative, rest
+from pipeline.sources.base import Bad, Item, Source, need, read_list, read_rows, relative, rest
 from pipeline.sources.rows import as_text, asked, records
 from pipeline.sources.words import page, word, xywh
 
@@ -37,13 +37,11 @@ def splits(versions: bool, root: Path) -> dict[str, tuple[Path, ...]]:
     return found
 
 
-def _rows(file: Path) -> Sequence[Any]:
-    """Return the list of a file, bare or under `qa_pairs`: PlotQA's page and files differ."""
-    content = read_json(file)
-    rows = content.get("qa_pairs") if isinstance(content, dict) else content
-    if not isinstance(rows, list):
-        raise DataError("no list of records", file=file, fix="take the official file")
-    return rows
+def _rows(file: Path) -> Iterator[Any]:
+    """Yield the list of a file, bare or under `qa_pairs`: PlotQA's page and files differ."""
+    with file.open("rb") as stream:
+        head = stream.read(64).removeprefix(codecs.BOM_UTF8).lstrip()
+    return read_rows(file) if head[:1] == b"[" else read_list(file, "qa_pairs")
 
 
 def read(source: str, root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:

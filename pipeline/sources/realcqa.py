@@ -14,31 +14,39 @@ from pipeline.sources.rows import as_text, asked, read_text, records
 from pipeline.sources.words import page
 
 LICENSE = "GPL-3.0"
+LISTED = "test_filenames.txt"
 FOLDERS = {"qa": "", "json": "_json"}
 """Folder -> what the names of its splits end in."""
 
 
 def splits(root: Path) -> dict[str, tuple[Path, ...]]:
-    """Return `train` and `test`, a file for each chart; and `train_json`, ...: the annotations.
+    """Return `train` and `test`, the folder of questions; `train_json`, ..., that of annotations.
 
     Charts named in `test_filenames.txt` are `test`; without it all are `train`.
     """
-    listed = root / "test_filenames.txt"
-    names = read_text(listed).split() if listed.exists() else []
-    test = {Path(name).stem for name in names}
-    found: dict[str, list[Path]] = {}
+    listed = (root / LISTED,) if (root / LISTED).exists() else ()
+    found: dict[str, tuple[Path, ...]] = {}
     for folder, suffix in FOLDERS.items():
-        for file in sorted([*root.glob(f"{folder}/*.json"), *root.glob(f"{folder}_*.json")]):
-            split = "test" if file.stem in test else "train"
-            found.setdefault(split + suffix, []).append(file)
-    return {split: tuple(files) for split, files in found.items()}
+        charts = {split: _charts(root, folder, split) for split in ("train", "test")}
+        home = (root / folder,) if (root / folder).is_dir() else charts["train"]
+        found |= {s + suffix: (*home, *listed) for s, files in charts.items() if files}
+    return found
+
+
+def _charts(root: Path, folder: str, split: str) -> tuple[Path, ...]:
+    """Return a split's files of one folder, a file for each chart."""
+    names = read_text(root / LISTED).split() if (root / LISTED).exists() else []
+    test = {Path(name).stem for name in names}
+    files = sorted([*root.glob(f"{folder}/*.json"), *root.glob(f"{folder}_*.json")])
+    return tuple(file for file in files if (file.stem in test) == (split == "test"))
 
 
 def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a question, or a chart, in file order."""
-    for file in files:
+    folder = "json" if split.endswith(FOLDERS["json"]) else "qa"
+    for file in _charts(root, folder, split.removesuffix(FOLDERS["json"])):
         name = relative(file, root)
-        if split.endswith(FOLDERS["json"]):
+        if folder == "json":
             rows, record = [{"json": read_json(file)}], partial(_chart, split, name, file.stem)
         else:
             rows, record = read_rows(file), partial(_question, split, name, file.stem)

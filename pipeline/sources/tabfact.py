@@ -41,7 +41,7 @@ SUBSETS = ("simple_test", "complex_test", "small_test")
 def splits(root: Path) -> dict[str, tuple[Path, ...]]:
     """Return split -> its statements, and the tables."""
     found = {split: root / name for split, name in FILES.items()}
-    tables = sorted((root / TABLES).glob("*.csv"))
+    tables = (root / TABLES,) if (root / TABLES).is_dir() else ()
     return {split: (file, *tables) for split, file in found.items() if file.exists()}
 
 

@@ -23,7 +23,7 @@ _ESCAPED = {"n": "\n", "p": "|", "\\": "\\"}
 def splits(root: Path) -> dict[str, tuple[Path, ...]]:
     """Return each question file as a split of its own, named by its stem, with the tables."""
     files = sorted([*root.glob("data/*.tsv"), *root.glob("*.tsv")])
-    tables = sorted(root.glob("csv/*/*.tsv"))
+    tables = (root / "csv",) if (root / "csv").is_dir() else ()
     return {file.stem: (file, *tables) for file in files if _is_questions(file)}
 
 
