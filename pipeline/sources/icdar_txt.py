@@ -55,9 +55,9 @@ WORDS = {
 def splits(form: Form, root: Path) -> dict[str, tuple[Path, ...]]:
     """Return split -> the folder of its label files; files at the root are `train`."""
     folders = {split: root / labels for split, (labels, _) in form.folders.items()}
-    found = {s: (folder,) for s, folder in folders.items() if any(_labels(form, folder))}
-    files = tuple(_labels(form, root))
-    return {"train": files} | found if files else found
+    found: dict[str, tuple[Path, ...]] = {"train": tuple(_labels(form, root))}
+    found |= {split: (folder,) for split, folder in folders.items() if _labels(form, folder)}
+    return {split: files for split, files in found.items() if files}
 
 
 def _labels(form: Form, folder: Path) -> list[Path]:

@@ -16,13 +16,12 @@ from typing import Any
 from catalog.errors import DataError
 from catalog.record import Message, Record
 from pipeline.sources.base import Bad, Item, Source, relative, rest
-from pipeline.sources.delimited import lines_of
 from pipeline.sources.pairs import written
 from pipeline.sources.rows import read_text, records
 
 COLUMNS = ("filename", "keys", "text_djvu", "text_tesseract", "text_textract", "text_best")
-MAX_BYTES = 4 * 1024**3
-"""Largest `in.tsv` unpacked, in bytes."""
+MAX_BYTES = 256 * 1024**2
+"""Largest document, its text layers together, in bytes."""
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPED = {"n": "\n", "t": "\t", "f": "\f", "r": "\r", "v": "\v", "\\": "\\"}
 TERMS = "research only"
@@ -43,31 +42,30 @@ def splits(root: Path) -> dict[str, tuple[Path, ...]]:
 def read(source: str, root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a document, in file order: line i of both files is one document."""
     name = relative(files[0], root)
-    documents = lines_of(_unpacked(files[0]))
     # An empty line of what is expected is an answer: only the last line feed ends the file.
     expected = read_text(files[1]).removesuffix("\n").split("\n") if len(files) > 1 else None
-    pairs = zip_longest(documents, expected) if expected else ((d, None) for d in documents)
-    rows = [{"line": line, "expected": answer} for line, answer in pairs]
+    pairs = zip_longest(_lines(files[0]), expected or ())
+    rows = ({"line": line, "expected": answer} for line, answer in pairs)
     record = partial(_record, source, split, name, expected is not None)
     return records(source, split, name, rows, record, key="#")
 
 
-def _unpacked(file: Path) -> str:
-    """Return the text of `in.tsv`, packed or not.
+def _lines(file: Path) -> Iterator[str]:
+    """Yield the lines of `in.tsv`, packed or not.
 
     Raises:
-        DataError: the file is cut off, too large when unpacked, or not UTF-8.
+        DataError: the file is cut off, not UTF-8, or a line of it is too long.
     """
-    if file.suffix != ".xz":
-        return read_text(file)
     try:
-        with lzma.open(file) as stream:
-            data = stream.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise DataError(
-                f"unpacks to more than {MAX_BYTES:,} bytes", file=file, fix="take the official file"
-            )
-        return data.decode("utf-8-sig")
+        with lzma.open(file) if file.suffix == ".xz" else file.open("rb") as stream:
+            while line := stream.readline(MAX_BYTES + 1):
+                if len(line) > MAX_BYTES:
+                    raise DataError(
+                        f"a document of more than {MAX_BYTES:,} bytes",
+                        file=file,
+                        fix="take the official file",
+                    )
+                yield line.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
     except (lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
         raise DataError(str(error), file=file, fix="download the file again") from error
 

@@ -47,9 +47,11 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     for file in _charts(root, folder, split.removesuffix(FOLDERS["json"])):
         name = relative(file, root)
         if folder == "json":
-            rows, record = [{"json": read_json(file)}], partial(_chart, split, name, file.stem)
+            rows: Any = [{"json": read_json(file)}]
+            record = partial(_chart, split, name, file.stem)
         else:
-            rows, record = read_rows(file), partial(_question, split, name, file.stem)
+            rows = read_rows(file)
+            record = partial(_question, split, name, file.stem)
         yield from records("realcqa", split, name, rows, record, key="qa_id")
 
 
