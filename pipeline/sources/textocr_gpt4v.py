@@ -13,7 +13,8 @@ from typing import Any
 from catalog.record import IMAGE, ImageRef, Message, Record
 from pipeline.sources.base import Item, Source, need, relative, rest, safe
 from pipeline.sources.files import csv_rows
-from pipeline.sources.rows import read_parquet, records
+from pipeline.sources.parquet import parquet_rows
+from pipeline.sources.rows import records
 
 
 def splits(root: Path) -> dict[str, tuple[Path, ...]]:
@@ -27,7 +28,7 @@ def splits(root: Path) -> dict[str, tuple[Path, ...]]:
 def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a picture, in file order."""
     for file in files:
-        rows: Any = csv_rows(file) if file.suffix == ".csv" else read_parquet(file)
+        rows: Any = csv_rows(file) if file.suffix == ".csv" else parquet_rows(root, file)
         name = relative(file, root)
         record = partial(_record, split, name)
         yield from records("textocr_gpt4v", split, name, rows, record, key="filename")
