@@ -73,20 +73,17 @@ def icdar2015_splits(root: Path) -> dict[str, tuple[Path, ...]]:
 
 def read(form: Form, root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a picture, or a cropped word, in file order."""
-    for file in [
-        f for place in files for f in (_labels(form, place) if place.is_dir() else [place])
-    ]:
-        name = relative(file, root)
-        if split in WORDS:
-            lines = lines_of(read_text(file))
-            yield from records(
-                form.source, split, name, lines, partial(_word, split, name), key="#"
-            )
-            continue
-        try:
-            yield _page(form, split, file, name)
-        except Bad as bad:
-            yield refusal(form.source, split, name, file.stem, bad)
+    if split in WORDS:
+        lines, name = lines_of(read_text(files[0])), relative(files[0], root)
+        yield from records(form.source, split, name, lines, partial(_word, split, name), key="#")
+        return
+    for place in files:
+        for file in _labels(form, place) if place.is_dir() else [place]:
+            name = relative(file, root)
+            try:
+                yield _page(form, split, file, name)
+            except Bad as bad:
+                yield refusal(form.source, split, name, file.stem, bad)
 
 
 def _page(form: Form, split: str, file: Path, name: str) -> Record:

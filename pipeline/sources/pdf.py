@@ -38,16 +38,21 @@ def _below(place: Path) -> Iterator[Path]:
 
 def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a page, file by file."""
-    for file in [file for place in files for file in sorted(_below(place))]:
-        name = relative(file, root)
-        try:
-            document, about = _open(file)
-        except Bad as bad:
-            yield refusal("pdf", split, name, name, bad)
-            continue
-        for number in range(about["pages"]):
-            record = partial(_record, split, name, document, about)
-            yield from records("pdf", split, name, [number], record, key="page")
+    for place in files:
+        for file in sorted(_below(place)):
+            yield from _document(split, relative(file, root), file)
+
+
+def _document(split: str, name: str, file: Path) -> Iterator[Item]:
+    try:
+        document, about = _open(file)
+    except Bad as bad:
+        yield refusal("pdf", split, name, name, bad)
+        return
+    try:
+        record = partial(_record, split, name, document, about)
+        yield from records("pdf", split, name, range(about["pages"]), record, key="#")
+    finally:
         with PDFIUM:
             document.close()
 
