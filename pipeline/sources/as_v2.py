@@ -51,9 +51,11 @@ class Reading:
             done = token.end()
             text += between
             if between.strip():
-                phrase, relation = None, self._closed(relation)
+                phrase = None
+            if between.strip() or token["tag"]:
+                self._keep(relation)
+                relation = None
             if token["tag"]:
-                relation = self._closed(relation)
                 if token["closed"] != token["tag"]:
                     self.odd.append(f"wrong closing tag: {token[0]:.60}")
                 if token["tag"] == "ref":
@@ -70,7 +72,7 @@ class Reading:
             if places:
                 text += (" " if phrase else "") + region_mark(*places)
             phrase = None
-        self._closed(relation)
+        self._keep(relation)
         text += message.content[done:]
         if "<box>" in text or "<ref>" in text:
             self.odd.append("a tag that does not close stays in the text")
@@ -96,7 +98,7 @@ class Reading:
             places.append(known)
         return places
 
-    def _closed(self, relation: dict[str, Any] | None) -> None:
+    def _keep(self, relation: dict[str, Any] | None) -> None:
         """Keep a relation that had its boxes; of unequal lists, a single one goes with all."""
         if relation is None:
             return

@@ -44,7 +44,9 @@ def splits(root: Path) -> dict[str, tuple[Path, ...]]:
     if not all(folder.is_dir() for folder in folders):
         return {}
     lists = {split: root / f"{split}.txt" for split in SPLITS}
-    found = {split: (file, *folders) for split, file in lists.items() if file.is_file()}
+    found: dict[str, tuple[Path, ...]] = {
+        split: (file, *folders) for split, file in lists.items() if file.is_file()
+    }
     if not found:
         return {"all": folders}
     listed = {key for file, *_ in found.values() for key in _ids(file)}
@@ -173,10 +175,10 @@ def phrases(line: str) -> tuple[list[str], list[Phrase]]:
     opened: tuple[str, tuple[str, ...], int] | None = None
     for token in line.split():
         if token.startswith(OPENING):
-            chain, *types = token.removeprefix(OPENING).split("/")
+            chain, *kinds = token.removeprefix(OPENING).split("/")
             if opened is not None or not chain:
                 raise Bad("broken_phrase", f"a phrase begins within another: {line!r:.200}")
-            opened = chain, tuple(types), len(words)
+            opened = chain, tuple(kinds), len(words)
             continue
         if opened is not None and token.endswith("]"):
             chain, types, first = opened

@@ -147,8 +147,8 @@ def _turns(row: dict[str, Any], regions: list[Region], places: dict[object, int]
     for key, question in asked.items():
         value = row.get(key)
         first = value[0] if isinstance(value, list) and value else value
-        entry = {"caption": first} if isinstance(first, str) else first
-        caption = entry.get("caption") if isinstance(entry, dict) else None
+        entry: dict[str, Any] = first if isinstance(first, dict) else {"caption": first}
+        caption = entry.get("caption")
         if isinstance(caption, str) and caption.strip():
             yield _grounded(question, caption, entry.get("details"), places)
     grounding = row.get("relationships")
@@ -173,7 +173,7 @@ def _found(entry: dict[str, Any], places: dict[object, int]) -> list[int]:
     Raises:
         Bad: it points to an object that is not there.
     """
-    value = next((entry[key] for key in ("ids", "id", "object_ids") if key in entry), [])
+    value: Any = next((entry[key] for key in ("ids", "id", "object_ids") if key in entry), [])
     found = []
     for known in value if isinstance(value, list) else [value]:
         if not isinstance(known, int | str) or known not in places:

@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Never
 
-import orjson
-
 from catalog.errors import DataError
 from catalog.record import IMAGE, ImageRef, Message, Record, Region
 from pipeline.sources.base import (
@@ -25,6 +23,7 @@ from pipeline.sources.base import (
     relative,
     rest,
 )
+from pipeline.sources.regions import flags, segmentation, xywh
 
 PLAIN = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}
 """The partition that papers report; the others' splits are named `<partition>_<split>`."""
@@ -54,7 +53,7 @@ def read_refs(file: Path) -> list[Any]:
             break
         except UnicodeDecodeError:
             continue
-        except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError) as error:
+        except Exception as error:  # Broken bytes make an unpickler raise anything.
             raise DataError(
                 f"not a readable refs pickle: {error}",
                 file=file,
@@ -123,7 +122,9 @@ def read(name: str, root: Path, split: str, files: tuple[Path, ...]) -> Iterator
                 raise Bad("no_annotation", f"no annotation {ref['ann_id']} in {files[1].name}")
             if picture is None:
                 raise Bad("no_image_entry", f"no picture {ref['image_id']} in {files[1].name}")
-            category = categories.get(annotation.get("category_id"), {})
+            category = categories.get(need(annotation, "category_id", (int, str)))
+            if category is None:
+                raise Bad("no_category", f"no category {annotation['category_id']!r}")
             sentences = need(ref, "sentences", list)
             if not sentences:
                 raise Bad("no_sentence", "the ref has no sentence")
@@ -154,14 +155,16 @@ def _record(
     text, number = need(sentence, "sent", str), need(sentence, "sent_id", int)
     if not text.strip():
         raise Bad("empty_sentence", "the sentence is blank")
-    mask = annotation.get("segmentation")
+    box = xywh(need(annotation, "bbox", list))
+    size = [picture.get(side) for side in ("width", "height")]
+    known = all(isinstance(side, int) and not isinstance(side, bool) for side in size)
     region = Region(
-        label=str(category.get("name", annotation.get("category_id"))),
-        box=_box(annotation),
-        polygons=tuple(tuple(float(v) for v in p) for p in mask) if isinstance(mask, list) else (),
-        rle=orjson.dumps(mask).decode() if isinstance(mask, dict) else None,
+        label=need(category, "name", str),
+        box=box,
+        **segmentation(annotation.get("segmentation")),
         extra=rest(annotation, "bbox", "segmentation")
-        | {"supercategory": category.get("supercategory")},
+        | {"supercategory": category.get("supercategory")}
+        | flags(box, *(size if known else (None, None))),
     )
     return Record(
         source=name,
@@ -180,18 +183,6 @@ def _record(
         },
         file=file,
     )
-
-
-def _box(annotation: dict[str, Any]) -> tuple[float, float, float, float]:
-    """
-    >>> _box({"bbox": [10, 20, 30, 40]})
-    (10.0, 20.0, 40.0, 60.0)
-    """
-    box = need(annotation, "bbox", list)
-    if len(box) != 4 or not all(isinstance(value, int | float) for value in box):
-        raise Bad("wrong_type", f"'bbox' is {box!r}, expected four numbers x, y, width, height")
-    x, y, width, height = (float(value) for value in box)
-    return x, y, x + width, y + height
 
 
 def _license(picture: dict[str, Any]) -> str:
@@ -215,6 +206,7 @@ def _source(name: str, title: str, official: dict[str, int]) -> Source:
         license="COCO pictures, research use",
         homepage="https://github.com/lichengunc/refer",
         official=official,
+        version=2,
     )
 
 

@@ -29,7 +29,8 @@ def read_colours(file: Path) -> Colours:
     Raises:
         Bad: `missing_mask`, `damaged_mask`.
     """
-    return _opened(file, "RGB")
+    colours: Colours = _opened(file, "RGB")
+    return colours
 
 
 def read_numbers(file: Path) -> NDArray[np.int64]:
@@ -38,7 +39,8 @@ def read_numbers(file: Path) -> NDArray[np.int64]:
     Raises:
         Bad: `missing_mask`, `damaged_mask`.
     """
-    return _opened(file, None).astype(np.int64)
+    numbers: NDArray[np.int64] = _opened(file, None).astype(np.int64)
+    return numbers
 
 
 def _opened(file: Path, mode: str | None) -> Any:

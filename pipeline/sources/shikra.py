@@ -40,6 +40,7 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
 
 def _record(root: Path, split: str, file: str, key: str, row: Any) -> Record:
     picture = _picture(row)
+    taken: tuple[str, ...] = ()
     if "expression" in row and "bbox" in row:
         task, messages, regions, answers = _expression(split, row)
         taken = ("expression", "bbox")
@@ -48,7 +49,6 @@ def _record(root: Path, split: str, file: str, key: str, row: Any) -> Record:
         taken = ("sentence",)
     elif "question" in row and "question_boxes_seq" in row:
         task, messages, regions, answers = _dialogue(row)
-        taken = ()
     else:
         raise Bad("unknown_kind", f"fields {', '.join(map(str, row))} fit no kind of Shikra's rows")
     return Record(
