@@ -59,7 +59,8 @@ class Fractions:
         numbers = []
         for value, (side, offset, whole) in zip(box, self._sides(width, height), strict=True):
             steps = (min(max(value, 0.0), side) + offset) * self.bins / whole
-            number = math.floor(steps) if self.floor else round(steps)
+            # What was read from a number is written as that number, whatever floats made of it.
+            number = math.floor(steps + 1e-6) if self.floor else round(steps)
             numbers.append(min(number, self.bins if self.top is None else self.top) + self.shift)
         return self._ordered(numbers)
 

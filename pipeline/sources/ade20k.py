@@ -260,5 +260,9 @@ ADE20K = Source(
     reader=read,
     license=LICENSE,
     homepage="https://groups.csail.mit.edu/vision/datasets/ADE20K",
+    note=(
+        "in the 2016 form instances are matched to masks by rank [unverified]; the hub's "
+        "Parquet form is not read"
+    ),
     official={"train": 25_574, "val": 2_000},
 )

@@ -146,4 +146,8 @@ AS_V2 = Source(
     reader=read,
     license=LICENSE,
     homepage="https://github.com/OpenGVLab/all-seeing",
+    note=(
+        "which files count on the square-padded picture is verified for "
+        "rel_conversation.json alone; boxes become pixels at ingest"
+    ),
 )

@@ -288,6 +288,7 @@ LVIS = _source(
     title="LVIS",
     files=("lvis_v1_{train,val}.json", "{train2017,val2017}/*.jpg"),
     homepage="https://www.lvisdataset.org",
+    note="asks only for categories that were looked for: all others are unknown, not absent",
     official={"train": 100_170, "val": 19_809},
 )
 OBJECTS365 = _source(
@@ -299,4 +300,5 @@ OBJECTS365 = _source(
     title="Objects365",
     files=("zhiyuan_objv2_{train,val}.json", "{train,val}/patch*/objects365_v{1,2}_*.jpg"),
     homepage="https://www.objects365.org",
+    note="the flags and the folder layout are unverified; pictures are found by name",
 )

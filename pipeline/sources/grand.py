@@ -225,4 +225,5 @@ GRAND = Source(
     reader=read,
     license=LICENSE,
     homepage="https://github.com/mbzuai-oryx/groundingLMM",
+    note="the keys of dense captions and details are unverified and read however they come",
 )

@@ -117,4 +117,8 @@ GRAND_F = Source(
     reader=read,
     license=LICENSE,
     homepage="https://github.com/mbzuai-oryx/groundingLMM",
+    note=(
+        "boxes are those around the masks; the parts made from PSG are taken to have the "
+        "same form, those from RefCOCOg and Flickr30K are read from their own releases"
+    ),
 )

@@ -141,4 +141,8 @@ GRIT = Source(
     reader=read,
     license=LICENSE,
     homepage="https://github.com/microsoft/unilm/tree/master/kosmos-2",
+    note=(
+        "tables hold urls, not pictures: download with img2dataset to train; unilm's TSV "
+        "form is not read; the score threshold and the licence are unverified"
+    ),
 )

@@ -75,4 +75,5 @@ OSPREY = Source(
     reader=reader("osprey", LICENSE, say, _rows),
     license=LICENSE,
     homepage="https://github.com/CircleRadon/Osprey",
+    note="the licence is unverified",
 )

@@ -158,4 +158,5 @@ COCO_PANOPTIC = Source(
     license=LICENSE,
     homepage="https://cocodataset.org",
     official={"train2017": 118_287, "val2017": 5_000},
+    note="masks are kept as exact run lengths where the PNG folder is unpacked, else boxes and ids alone",
 )

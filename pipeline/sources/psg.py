@@ -196,4 +196,5 @@ PSG = Source(
     reader=read,
     license="annotations MIT, COCO pictures under their own",
     homepage="https://github.com/Jingkang50/OpenPSG",
+    note="masks are kept as exact run lengths where the PNG folders are unpacked",
 )

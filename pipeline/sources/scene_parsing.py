@@ -115,5 +115,6 @@ SCENE_PARSING = Source(
     reader=read,
     license=LICENSE,
     homepage="http://sceneparsing.csail.mit.edu",
+    note="counts and licence are unverified",
     official={"train": 20_210, "val": 2_000},
 )

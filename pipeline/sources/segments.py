@@ -15,7 +15,7 @@ import orjson
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.checks import MAX_BYTES, MAX_PIXELS
+from pipeline.limits import MAX_BYTES, MAX_PIXELS
 from pipeline.masks import segments
 from pipeline.sources.base import Bad
 

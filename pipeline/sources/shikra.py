@@ -168,4 +168,5 @@ SHIKRA = Source(
     reader=read,
     license=LICENSE,
     homepage="https://github.com/shikras/shikra",
+    note="its VCR rows are read from VCR's own release",
 )

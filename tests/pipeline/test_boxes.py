@@ -185,3 +185,13 @@ def test_a_box_without_area_comes_back(
     [found] = BOXES[name].read(BOXES[name].write(box, width, height), width, height)
     bound = np.tile(BOXES[name].grid.error(width, height), 2) + 1e-6
     assert np.all(np.abs(np.subtract(box, found)) <= bound)
+
+
+@given(st.sampled_from(sorted(set(BOXES) - {"kosmos-2"})), sides, sides, fractions)
+def test_a_text_that_was_read_is_written_as_it_was(
+    name: str, width: int, height: int, at: list[float]
+) -> None:
+    form = BOXES[name]
+    text = form.write(in_pixels(at, width, height), width, height)
+    [found] = form.read(text, width, height)
+    assert form.write(found, width, height) == text
