@@ -217,7 +217,8 @@ def outlines(mask: Mask) -> tuple[list[tuple[float, ...]], list[tuple[float, ...
             edges.setdefault((int(x) + start[0], int(y) + start[1]), []).append(
                 (int(x) + end[0], int(y) + end[1])
             )
-    outer, holes = [], []
+    outer: list[tuple[float, ...]] = []
+    holes: list[tuple[float, ...]] = []
     while edges:
         ring = _ring(edges)
         doubled = sum(

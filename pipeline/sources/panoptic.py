@@ -56,7 +56,13 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     place = relative(files[0], root)
     content = Lists(files[0], ("images", "annotations", "categories", "licenses"))
     refuse = partial(refusal, NAME, split, place)
-    images = _table(content, "images")
+    images: dict[Any, dict[str, Any]] = {}
+    for number, key, image in keyed(content.each("images"), "id"):
+        if isinstance(key, Bad) or key in images:
+            twice = Bad("duplicate_id", "this picture's id came before in 'images'")
+            yield refuse(f"image #{number}", key if isinstance(key, Bad) else twice)
+        else:
+            images[key] = image
     categories, licenses = _table(content, "categories"), _table(content, "licenses")
     masks = files[1] if len(files) > 1 else None
     folder = first_folder(root, (split, f"images/{split}"), split)
@@ -65,12 +71,12 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
         try:
             if isinstance(key, Bad):
                 raise key
-            image = images.get(key)
-            if image is None:
+            if key not in images:
                 raise Bad("no_image_entry", f"no picture {key!r} in 'images'")
             if key in seen:
                 raise Bad("duplicate_id", "this picture was annotated before in the file")
             seen.add(key)
+            image = images[key]
             regions = _regions(annotation, image, categories, masks)
         except Bad as bad:
             yield refuse(f"#{number}" if isinstance(key, Bad) else key, bad)

@@ -89,12 +89,16 @@ def splits(name: str, root: Path) -> dict[str, tuple[Path, ...]]:
     for partition in PARTITIONS:
         file = folder / f"refs({partition}).p"
         if file.exists():
-            there = {ref.get("split") for ref in read_refs(file) if isinstance(ref, dict)}
-            for split in SPLITS:
-                if split in there:
-                    plain = partition == PLAIN[name]
-                    found[split if plain else f"{partition}_{split}"] = (file, instances)
+            for split in _present(read_refs(file)):
+                plain = partition == PLAIN[name]
+                found[split if plain else f"{partition}_{split}"] = (file, instances)
     return found
+
+
+def _present(refs: list[Any]) -> list[str]:
+    """Return the splits that refs are of, in the order papers list them."""
+    own = [ref.get("split") for ref in refs if isinstance(ref, dict)]
+    return [split for split in SPLITS if split in own]
 
 
 def read(name: str, root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
@@ -110,12 +114,19 @@ def read(name: str, root: Path, split: str, files: tuple[Path, ...]) -> Iterator
             f"no COCO file: {error!r}", file=files[1], fix="take the official instances.json"
         ) from error
     folder = first_folder(root, PICTURES, PICTURES[0])
-    for position, ref in enumerate(read_refs(files[0])):
-        if isinstance(ref, dict) and ref.get("split") != wanted:
+    licenses = _licenses(instances)
+    refs = read_refs(files[0])
+    first = _present(refs)[0] == wanted
+    for position, ref in enumerate(refs):
+        own = ref.get("split") if isinstance(ref, dict) else None
+        # A ref of no known split is refused once, in the file's first.
+        if own != wanted and (own in SPLITS or not first):
             continue
         key: object = f"#{position}"
         try:
             key = need(ref, "ref_id", int)
+            if own != wanted:
+                raise Bad("unknown_split", f"split {own!r:.40}, expected {', '.join(SPLITS)}")
             annotation = annotations.get(need(ref, "ann_id", int))
             picture = pictures.get(need(ref, "image_id", int))
             if annotation is None:
@@ -134,7 +145,16 @@ def read(name: str, root: Path, split: str, files: tuple[Path, ...]) -> Iterator
         for sentence in sentences:
             try:
                 yield _record(
-                    name, split, place, folder, ref, sentence, annotation, picture, category
+                    name,
+                    split,
+                    place,
+                    folder,
+                    ref,
+                    sentence,
+                    annotation,
+                    picture,
+                    category,
+                    licenses,
                 )
             except Bad as bad:
                 number = sentence.get("sent_id") if isinstance(sentence, dict) else "?"
@@ -151,6 +171,7 @@ def _record(
     annotation: dict[str, Any],
     picture: dict[str, Any],
     category: dict[str, Any],
+    licenses: dict[int, str],
 ) -> Record:
     text, number = need(sentence, "sent", str), need(sentence, "sent_id", int)
     if not text.strip():
@@ -175,7 +196,7 @@ def _record(
         messages=(Message(role="user", content=f"{IMAGE}\n{text}"),),
         answers=(text,),
         regions=(region,),
-        license=_license(picture),
+        license=_license(picture, licenses),
         extra={
             "ref": rest(ref, "sentences", "split"),
             "sentence": sentence,
@@ -185,9 +206,23 @@ def _record(
     )
 
 
-def _license(picture: dict[str, Any]) -> str:
+def _licenses(instances: dict[str, Any]) -> dict[int, str]:
+    """Return number -> name of the licences that the file lists, if it does."""
+    rows = instances.get("licenses")
+    return {
+        row["id"]: row["name"]
+        for row in (rows if isinstance(rows, list) else [])
+        if isinstance(row, dict)
+        and isinstance(row.get("id"), int)
+        and isinstance(row.get("name"), str)
+    }
+
+
+def _license(picture: dict[str, Any], licenses: dict[int, str]) -> str:
     number = picture.get("license")
-    return f"COCO picture licence {number}" if number else "COCO pictures, research use"
+    if not isinstance(number, int) or not number:
+        return "COCO pictures, research use"
+    return licenses.get(number, f"COCO picture licence {number}")
 
 
 def _source(name: str, title: str, official: dict[str, int]) -> Source:
@@ -210,6 +245,10 @@ def _source(name: str, title: str, official: dict[str, int]) -> Source:
     )
 
 
-REFCOCO = _source("refcoco", "RefCOCO", {"val": 10_834, "testA": 5_657, "testB": 5_095})
-REFCOCO_PLUS = _source("refcoco+", "RefCOCO+", {"val": 10_758, "testA": 5_726, "testB": 4_889})
-REFCOCOG = _source("refcocog", "RefCOCOg", {"val": 4_896, "test": 9_602})
+REFCOCO = _source(
+    "refcoco", "RefCOCO", {"train": 120_624, "val": 10_834, "testA": 5_657, "testB": 5_095}
+)
+REFCOCO_PLUS = _source(
+    "refcoco+", "RefCOCO+", {"train": 120_191, "val": 10_758, "testA": 5_726, "testB": 4_889}
+)
+REFCOCOG = _source("refcocog", "RefCOCOg", {"train": 80_512, "val": 4_896, "test": 9_602})

@@ -1,6 +1,7 @@
 """What region readers share: boxes that ingest places, flags, marks, masks, and XML that stays data."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pipeline.masks import decode
 from pipeline.prompt import conversation
 from pipeline.sources import find
 from pipeline.sources.base import Bad
+from pipeline.sources.refer import read_refs
 from pipeline.sources.regions import FRACTIONS, flags, placed, relative_box, segmentation
 from pipeline.sources.safe_xml import parse_xml
 from pipeline.sources.segments import panoptic_ids, read_colours, read_numbers
@@ -218,3 +220,18 @@ def test_one_broken_file_of_many_is_refused_alone(tmp_path: Path) -> None:
         "broken_json",
         "wrong_type",
     ]
+
+
+def test_a_ref_of_no_known_split_is_refused_once(tmp_path: Path) -> None:
+    root = tmp_path / "refcoco"
+    root.mkdir()
+    source = DATA / "refcoco" / "refcoco"
+    (root / "instances.json").write_bytes((source / "instances.json").read_bytes())
+    refs = read_refs(source / "refs(unc).p")
+    refs += [{**refs[0], "split": "dev"}, {**refs[0], "split": ["train"]}, 17]
+    (root / "refs(unc).p").write_bytes(pickle.dumps(refs, protocol=0))
+    refcoco = find("refcoco")
+    items = [item for split in refcoco.found(root) for item in refcoco.read(root, split)]
+    reasons = [item.reason for item in items if isinstance(item, Refusal)]
+    assert reasons.count("unknown_split") == 2
+    assert reasons.count("wrong_type") == 1
