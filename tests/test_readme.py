@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli import app
 from pipeline import listing
 from pipeline.listing import sources_markdown
 from tests.official import write_picture
@@ -40,6 +42,11 @@ def test_the_tables_are_those_of_the_sources() -> None:
     text = README.read_text()
     assert TABLES.search(text)
     assert text == with_tables(text), "run `python -m tests.test_readme`"
+
+
+def test_the_command_prints_the_tables() -> None:
+    printed = CliRunner().invoke(app, ["sources", "--markdown"])
+    assert printed.stdout == sources_markdown() + "\n"
 
 
 def test_examples_are_true() -> None:

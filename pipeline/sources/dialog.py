@@ -4,7 +4,6 @@ Turns: https://github.com/haotian-liu/LLaVA/blob/main/docs/Data.md, and the fine
 MiniCPM-V, InternLM-XComposer, xtuner, ms-swift, LLaMA-Factory and OpenAI's list of parts.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import orjson
 
 from catalog.record import IMAGE, ImageRef, Message, Region, Role
 from pipeline.sources.base import Bad, need, rest, safe
+from pipeline.sources.pictures import INLINE, MARKS, Place, named, pictures_of, place_of, placed
 
 ROLES: dict[str, Role] = {
     "human": "user",
@@ -37,14 +37,8 @@ ROLES: dict[str, Role] = {
 PLAIN = {"human", "user", "gpt", "assistant", "bot", "system", "tool"}
 """Speakers that the role alone tells; other names stay in `extra`."""
 TURNS = ("conversations", "conversation", "messages", "items")
-MARKS = (IMAGE, "<ImageHere>", "<IMG_CONTEXT>")
-"""How a picture's place is spelled; a record keeps to one spelling."""
 MEDIA = ("video", "videos", "audio", "audios")
 WEIGHTS = ("weight", "loss", "loss_weight", "loss_scale")
-DATA_URL = "data:"
-INLINE = {"path", "member"}
-"""The keys that `referred` puts in the place of a base64 picture."""
-Place = str | ImageRef
 At = Callable[[str], str]
 """A picture's path as the record gives it -> its place under the root."""
 
@@ -86,9 +80,9 @@ def dialog_of(row: Mapping[str, Any], *, at: At = safe, monologue: bool = False)
     extra = rest(row, key)
     beside = next((name for name in ("image", "images") if row.get(name)), "")
     given = extra.pop(beside, None)
-    paths = _beside(given) or [path for turn in read for path in turn.pictures]
+    paths = pictures_of(given) or [path for turn in read for path in turn.pictures]
     if isinstance(given, dict) and "path" not in given:
-        messages, paths = _named(messages, given)
+        messages, paths = named(messages, given)
         extra[beside] = given
     images = [path if isinstance(path, ImageRef) else ImageRef(path=at(path)) for path in paths]
     pairs = zip(images, paths, strict=True)
@@ -178,19 +172,22 @@ def _turn(turn: Any) -> _Turn:
         text = given
     else:
         raise Bad("wrong_type", f"the text of a turn is {given!r:.80}, expected str")
+    loss, said = _loss(turn) if len(turn) > 2 else (None, True)
+    return _Turn(
+        message=Message(role=ROLES[speaker.lower()], content=text, loss=loss),
+        pictures=tuple(pictures),
+        plain=said and speaker in PLAIN and isinstance(given, str),
+    )
+
+
+def _loss(turn: Mapping[str, Any]) -> tuple[bool | None, bool]:
+    """Return whether a turn is learnt, and whether that is all that it holds beside its words."""
     weight = next((turn[key] for key in WEIGHTS if turn.get(key) is not None), None)
     known = {"from", "value"} if "from" in turn else {"role", "content"}
     if weight in (None, 0, 1):
         known |= {"weight", "loss"}
-    return _Turn(
-        message=Message(
-            role=ROLES[speaker.lower()],
-            content=text,
-            loss=bool(weight) if isinstance(weight, bool | int | float) else None,
-        ),
-        pictures=tuple(pictures),
-        plain=isinstance(given, str) and speaker in PLAIN and not set(turn) - known,
-    )
+    loss = bool(weight) if isinstance(weight, bool | int | float) else None
+    return loss, not set(turn) - known
 
 
 def _parts(parts: Sequence[Any]) -> tuple[str, list[Place]]:
@@ -225,90 +222,4 @@ def _path(part: Mapping[str, Any]) -> Place | None:
     given = next((part[key] for key in keys if part.get(key)), None)
     if isinstance(given, dict) and set(given) != INLINE:
         given = need(given, "url", (str, dict))
-    return None if given is None else _place(given)
-
-
-def _beside(value: Any) -> list[Place]:
-    """Return the pictures of `image` or `images`: of a path, a list, lists in a list, or None."""
-    if value is None:
-        return []
-    if isinstance(value, list):
-        return [place for item in value for place in _beside("" if item is None else item)]
-    if isinstance(value, dict) and set(value) != INLINE:
-        # ms-swift's {path, bytes}, or MiniCPM-V's {placeholder: path}, whose order the text gives.
-        return _beside(value.get("path", list(value.values())))
-    return [_place(value)]
-
-
-def _place(value: Any) -> Place:
-    if isinstance(value, ImageRef):
-        return value
-    if isinstance(value, dict) and set(value) == INLINE:
-        return ImageRef(**value)
-    if not isinstance(value, str) or not value:
-        raise Bad("wrong_type", f"a picture's path is {value!r:.80}, not text")
-    if value.startswith(DATA_URL):
-        raise Bad("inline_picture", "a picture is base64 inside the record, not a file")
-    return value
-
-
-def referred(value: Any, file: str, member: str) -> Any:
-    """Return a record whose base64 pictures are replaced by where they stand.
-
-    >>> referred({"images": ["data:image/png;base64,aGk="]}, "a.json", "7:")
-    {'images': [{'path': 'a.json', 'member': '7:images.0'}]}
-    """
-    dot = "" if member.endswith(":") else "."
-    if isinstance(value, dict):
-        return {key: referred(v, file, f"{member}{dot}{key}") for key, v in value.items()}
-    if isinstance(value, list):
-        return [referred(v, file, f"{member}{dot}{number}") for number, v in enumerate(value)]
-    if isinstance(value, str) and value.startswith(DATA_URL):
-        return {"path": file, "member": member}
-    return value
-
-
-def _named(
-    messages: Sequence[Message], paths: Mapping[str, Any]
-) -> tuple[list[Message], list[Place]]:
-    """Order pictures whose marks have names, such as `<image_00>`, as the text shows them."""
-    names = re.compile("|".join(re.escape(name) for name in paths if name) or "(?!)")
-    shown = [name for message in messages for name in names.findall(message.content)]
-    if not shown:
-        return list(messages), [_place(path) for path in paths.values()]
-    if sorted(shown) != sorted(paths):
-        raise Bad("placeholder_mismatch", f"marks {shown} for the pictures {sorted(paths)}")
-    marked = [replace(m, content=names.sub(IMAGE, m.content)) for m in messages]
-    return marked, [_place(paths[name]) for name in shown]
-
-
-def placed(messages: Sequence[Message], pictures: int) -> tuple[list[Message], str]:
-    """Check the picture marks, and write them as `<image>`; return how they were spelled.
-
-    A record without any gets them in front of its first user turn. In a record without pictures a
-    mark is only text.
-
-    Raises:
-        Bad: `placeholder_mismatch`, there are marks, but not one for each picture.
-    """
-    found = list(messages)
-    if not pictures:
-        return found, IMAGE
-    counts = {mark: sum(m.content.count(mark) for m in messages) for mark in MARKS}
-    spelling = next((mark for mark in MARKS if counts[mark]), None)
-    if spelling is None:
-        return _in_front(found, pictures), IMAGE
-    if counts[spelling] != pictures:
-        raise Bad(
-            "placeholder_mismatch", f"{counts[spelling]} {spelling} marks for {pictures} pictures"
-        )
-    return [replace(m, content=m.content.replace(spelling, IMAGE)) for m in found], spelling
-
-
-def _in_front(messages: list[Message], pictures: int) -> list[Message]:
-    first = next((i for i, message in enumerate(messages) if message.role == "user"), None)
-    if first is None:
-        raise Bad("no_user_turn", "a picture, and no user turn to show it in")
-    old = messages[first]
-    shown = replace(old, content=f"{IMAGE}\n" * pictures + old.content)
-    return [*messages[:first], shown, *messages[first + 1 :]]
+    return None if given is None else place_of(given)

@@ -17,7 +17,8 @@ from pipeline.sources.base import (
     refusal,
     relative,
 )
-from pipeline.sources.dialog import Dialog, referred
+from pipeline.sources.dialog import Dialog
+from pipeline.sources.pictures import referred
 
 Splits = Callable[[Path], dict[str, tuple[Path, ...]]]
 Reader = Callable[[Path, str, tuple[Path, ...]], Iterator[Item]]

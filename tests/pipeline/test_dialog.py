@@ -17,7 +17,7 @@ from pipeline.ingest import ingest
 from pipeline.jobs import Job
 from pipeline.peek import peek
 from pipeline.prompt import conversation
-from pipeline.sources import alpaca, boxed, dialog, each, hub, ms_swift, qwen_vl
+from pipeline.sources import alpaca, boxed, dialog, each, hub, ms_swift, pictures, qwen_vl
 from pipeline.sources.base import Bad
 from pipeline.sources.dialog import dialog_of
 from pipeline.sources.regions import placed
@@ -35,7 +35,7 @@ def gpt(text: Any) -> dict[str, Any]:
     return {"from": "gpt", "value": text}
 
 
-@pytest.mark.parametrize("module", [alpaca, dialog, each, hub, ms_swift, qwen_vl])
+@pytest.mark.parametrize("module", [alpaca, dialog, each, hub, ms_swift, pictures, qwen_vl])
 def test_examples_are_true(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0
 
