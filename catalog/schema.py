@@ -79,11 +79,13 @@ ENCODINGS = pa.schema(
         pa.field("widths", pa.list_(pa.int32())),
         pa.field("heights", pa.list_(pa.int32())),
         pa.field("image_ids", pa.list_(pa.string())),
+        pa.field("members", pa.list_(pa.string())),
         pa.field("size", pa.int32(), nullable=False),
         pa.field("data", pa.binary(), nullable=False),
     ]
 )
-"""`data` of a row: n token ids as int32, little-endian, then n bytes of loss mask; -1 marks a picture."""
+"""`data` of a row: n token ids as int32, little-endian, then n bytes of loss mask; -1 marks a picture.
+`members` are the samples of a conversation that was merged of several, null elsewhere."""
 
 
 class Measured(Protocol):

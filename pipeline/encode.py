@@ -27,8 +27,8 @@ from pipeline.prompt import (
     MARK,
     PICTURE,
     Rendered,
-    conversation,
     generation_prompt,
+    merged,
     render,
 )
 
@@ -44,7 +44,8 @@ BATCH = 1_000
 """Samples rendered and tokenised together, in parallel by the fast tokenizer."""
 ENCODERS = "encoders"
 """Folder in the catalog that keeps the files of each encoder's tokenizer: plans outlive their source."""
-_COLUMNS = ("sample_id", "split", "task", "messages", "regions", "n_images", "widths", "heights")
+COLUMNS = ("sample_id", "split", "task", "messages", "regions", "n_images", "widths", "heights")
+"""Columns of `samples` that a conversation is made of."""
 
 
 class EncoderConfig(BaseModel):
@@ -142,8 +143,14 @@ class Encoder:
 
         A conversation that the chat template refuses gives its picture marks and no text.
         """
+        return self.encode_merged([[row] for row in rows])
+
+    def encode_merged(
+        self, groups: Sequence[Sequence[Mapping[str, Any]]]
+    ) -> list[tuple[Ids, Mask]]:
+        """Return the same for conversations of several rows that share one picture."""
         mark = self._backend.token_to_id(MARK)
-        rendered = [self._render(row) for row in rows]
+        rendered = [self._render(rows) for rows in groups]
         texts = [found.text for found in rendered]
         encoded = self._backend.encode_batch(texts, add_special_tokens=False)
         pairs = []
@@ -155,14 +162,14 @@ class Encoder:
             pairs.append((ids, mask & ~pictures))
         return pairs
 
-    def _render(self, row: Mapping[str, Any]) -> Rendered:
+    def _render(self, rows: Sequence[Mapping[str, Any]]) -> Rendered:
         from jinja2 import TemplateError
 
         try:
-            turns = conversation(row, BOXES[self.config.boxes], self.config.system)
+            turns = merged(rows, BOXES[self.config.boxes], self.config.system)
             return render(turns, self.tokenizer)
         except TemplateError:
-            return Rendered(text=MARK * int(row["n_images"]), spans=())
+            return Rendered(text=MARK * int(rows[0]["n_images"]), spans=())
 
 
 def _learnt(offsets: NDArray[np.int64], spans: Sequence[tuple[int, int]]) -> Mask:
@@ -222,7 +229,7 @@ def encode(
             if (file.parent.name, file.stem) in done:
                 continue
             staged = catalog.path / ".staging" / name / file.name
-            table = _table(encoder, pl.read_parquet(file, columns=[*_COLUMNS, "image_ids"]))
+            table = _table(encoder, pl.read_parquet(file, columns=[*COLUMNS, "image_ids"]))
             write_part(staged, table, binary="data")
             # A commit a file: a killed run continues at the file it was at.
             catalog.commit_encodings(name, source, [staged])
@@ -241,19 +248,27 @@ def _keep(tokenizer: Path, folder: Path) -> None:
 
 
 def _table(encoder: Encoder, samples: pl.DataFrame) -> pa.Table:
-    rows = samples.select(_COLUMNS).to_dicts()
+    rows = samples.select(COLUMNS).to_dicts()
     encoded = [
         pair
         for first in range(0, len(rows), BATCH)
         for pair in encoder.encode(rows[first : first + BATCH])
     ]
-    data = [to_bytes(ids, mask) for ids, mask in encoded]
     kept = ("sample_id", "split", "n_images", "widths", "heights", "image_ids")
-    columns = {name: samples[name].to_arrow() for name in kept} | {
+    return encodings_table({name: samples[name].to_arrow() for name in kept}, encoded)
+
+
+def encodings_table(kept: Mapping[str, pa.Array], encoded: Sequence[tuple[Ids, Mask]]) -> pa.Table:
+    """Return an encodings table of columns that are kept from elsewhere, and of the encoded rows."""
+    data = [to_bytes(ids, mask) for ids, mask in encoded]
+    columns = dict(kept) | {
         "n_tokens": pa.array([int((ids != PICTURE).sum()) for ids, _ in encoded], pa.int32()),
         "n_loss": pa.array([int(mask.sum()) for _, mask in encoded], pa.int32()),
         "size": pa.array([len(value) for value in data], pa.int32()),
         "data": pa.array(data, pa.binary()),
     }
-    arrays = [columns[field.name].cast(field.type) for field in ENCODINGS]
+    arrays = [
+        columns.get(field.name, pa.nulls(len(data), field.type)).cast(field.type)
+        for field in ENCODINGS
+    ]
     return pa.Table.from_arrays(arrays, schema=ENCODINGS)

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -177,3 +178,20 @@ class Plan:
     def statistics(self) -> Mapping[str, Any]:
         """Return the pre-flight numbers: shares, epochs, occupancy."""
         return {key: self.header[key] for key in ("entries", "packing")}
+
+
+def sample_ids(file: Path) -> pl.Series:
+    """Return the samples of each row of an encodings file, as lists: several where turns were merged.
+
+    Raises:
+        UserError: the file is gone.
+    """
+    if not file.exists():
+        raise UserError(
+            f"{file} is gone, and with it what its rows were", fix="make a plan from the beginning"
+        )
+    rows = pl.scan_parquet(file)
+    alone = pl.concat_list("sample_id")
+    if "members" in rows.collect_schema():
+        alone = pl.when(pl.col("members").is_null()).then(alone).otherwise("members")
+    return rows.select(alone.alias("ids")).collect()["ids"]

@@ -12,8 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.draws import seed_of, splitmix
-from pipeline.plan import Plan
-from pipeline.replan import sample_ids
+from pipeline.plan import Plan, sample_ids
 
 Keys = NDArray[np.uint64]
 
@@ -92,7 +91,7 @@ def _members(plan: Plan, changed: set[str]) -> tuple[Keys, list[str]]:
                 rows[mine].astype(np.uint64), seed_of(path.parent.name, path.stem)
             )
             continue
-        ids = sample_ids(plan.file.parents[2] / part)
+        ids = sample_ids(plan.file.parents[2] / part).to_list()
         hashes = np.array([seed_of(*row) for row in ids], np.uint64)
         keys[mine] = hashes[rows[mine]]
     return keys, [names[part] for part in parts.tolist()]

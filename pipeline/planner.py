@@ -20,6 +20,7 @@ from catalog import Catalog
 from catalog.errors import UserError
 from pipeline.draws import Draws, draw
 from pipeline.encode import encode
+from pipeline.merge import merged_parts
 from pipeline.mixture import Mixture
 from pipeline.pool import Pool, read_pool
 from pipeline.summary import Totals, entries_of
@@ -56,14 +57,19 @@ class Inputs:
     @classmethod
     def of(cls, catalog: Catalog, mixture: Mixture) -> "Inputs":
         """Encode what is new and find the files of the recipe's sources."""
-        used = mixture.named(catalog)
-        encoder = encode(catalog, mixture.encoder, used)
-        files = [
-            file
-            for file in catalog.encoding_parts(encoder)
-            if file.parent.name.removeprefix("source=") in used
-        ]
-        return cls(catalog=catalog, mixture=mixture, encoder=encoder, files=tuple(files))
+        members = mixture.members(catalog)
+        encoder = encode(catalog, mixture.encoder, [name for names in members for name in names])
+        base: dict[str, list[Path]] = {}
+        for file in catalog.encoding_parts(encoder):
+            base.setdefault(file.parent.name.removeprefix("source="), []).append(file)
+        files: dict[str, list[Path]] = {}
+        for share, names in zip(mixture.sources, members, strict=True):
+            for name in names:
+                files[name] = base.get(name, [])
+                if share.turns_per_image > 1:
+                    files[name] = merged_parts(catalog, mixture, share, name, files[name])
+        ordered = tuple(file for name in sorted(files) for file in files[name])
+        return cls(catalog=catalog, mixture=mixture, encoder=encoder, files=ordered)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -84,7 +90,7 @@ class Inputs:
         """Read what each entry of the recipe can draw."""
         samples = {(file.parent.name, file.stem): file for file in self.catalog.files("samples")}
         parts = [
-            (place, file, samples[file.parent.name, file.stem])
+            (place, file, samples.get((file.parent.name, file.stem)))
             for place, file in enumerate(self.files)
         ]
         return [

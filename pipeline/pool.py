@@ -6,7 +6,6 @@ Read from the encodings files, some files at a time: about 32 bytes of memory a 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,11 @@ from numpy.typing import NDArray
 from catalog.errors import UserError
 from catalog.parts import Part
 from pipeline.encode import from_bytes, truncate
-from pipeline.licenses import counted, licensed
 from pipeline.mixture import Mixture, Share, Unit
+from pipeline.where import nothing_left, wanted_rows
 
+Place = tuple[int, Path, Path | None]
+"""Place in the plan's parts, encodings file, samples file: None where turns were merged."""
 ROWS_AT_ONCE = 1_000_000
 """Rows read together, about."""
 
@@ -37,6 +38,8 @@ class Pool:
     loss: NDArray[np.int32]
     images: NDArray[np.int32]
     tiles: NDArray[np.int32]
+    members: NDArray[np.int32]
+    """Samples: more than 1 where turns were merged."""
     visual: int
     """Tokens of a tile."""
     left_out: dict[str, int]
@@ -55,7 +58,7 @@ class Pool:
         """Return what each sample weighs in a unit."""
         match name:
             case "samples":
-                return np.ones(len(self), np.int64)
+                return self.members.astype(np.int64)
             case "images":
                 return self.images.astype(np.int64)
             case "text_tokens":
@@ -68,19 +71,21 @@ class Pool:
                 return self.loss.astype(np.int64)
 
 
-def read_pool(mixture: Mixture, share: Share, parts: Sequence[tuple[int, Path, Path]]) -> Pool:
-    """Return the samples of an entry; `parts` are (place, encodings file, samples file).
+def read_pool(mixture: Mixture, share: Share, parts: Sequence[Place]) -> Pool:
+    """Return the samples of an entry; `parts` are its files.
 
     Raises:
         UserError: `where` cannot be read, or no sample is left; says how many were, and why.
     """
     pools = []
     for together, counts in _together(parts):
-        keep = _where(mixture, share, [samples for _, _, samples in together], sum(counts))
-        pools.append(_read(mixture, together, counts, keep))
+        samples = [samples for _, _, samples in together if samples is not None]
+        # Merged samples have been chosen before they were merged.
+        keep = wanted_rows(mixture, share, samples, sum(counts)) if samples else None
+        pools.append(_read(mixture, together, counts, keep, merged=not samples))
     pool = _joined(pools, mixture)
     if not len(pool) and not sum(pool.left_out.values()):
-        raise _nothing(mixture, share, [samples for _, _, samples in parts])
+        raise nothing_left(mixture, share, [samples for _, _, samples in parts if samples])
     if not len(pool):
         raise UserError(
             f"{mixture.name}: {share.name} has no usable sample: {pool.left_out['unlearnt']} have "
@@ -92,10 +97,10 @@ def read_pool(mixture: Mixture, share: Share, parts: Sequence[tuple[int, Path, P
 
 
 def _together(
-    parts: Sequence[tuple[int, Path, Path]],
-) -> list[tuple[list[tuple[int, Path, Path]], list[int]]]:
+    parts: Sequence[Place],
+) -> list[tuple[list[Place], list[int]]]:
     """Group files of one source, up to some number of rows; return each file's rows too."""
-    groups: list[tuple[list[tuple[int, Path, Path]], list[int]]] = []
+    groups: list[tuple[list[Place], list[int]]] = []
     rows, folder = 0, Path()
     for part in parts:
         if rows >= ROWS_AT_ONCE or part[1].parent != folder:
@@ -108,64 +113,21 @@ def _together(
     return groups
 
 
-def _where(
-    mixture: Mixture, share: Share, samples: list[Path], count: int
-) -> NDArray[np.bool_] | None:
-    """Return which rows of these samples files an entry wants; None for all."""
-    allowed = [names for names in (mixture.licenses, share.licenses) if names is not None]
-    if share.where is None and not allowed:
-        return None
-    rows = _scan(samples)
-    conditions = [licensed(rows, names) for names in allowed]
-    try:
-        if share.where is not None:
-            conditions.append(pl.sql_expr(share.where).cast(pl.Boolean))
-        wanted = rows.select(pl.all_horizontal(conditions).alias("keep")).collect()
-    except pl.exceptions.PolarsError as error:
-        raise UserError(
-            f"{mixture.name}: {share.name}: `where: {share.where}`: {error}",
-            fix="write SQL over the columns of `samples`, such as split = 'train'",
-        ) from error
-    keep = wanted["keep"].fill_null(False).to_numpy()
-    if len(keep) == 1:
-        # A condition on no column at all is one value for every row.
-        keep = np.repeat(keep, count)
-    return keep
-
-
-def _scan(samples: list[Path]) -> pl.LazyFrame:
-    source = samples[0].parent.name.removeprefix("source=")
-    return pl.scan_parquet(samples).with_columns(pl.lit(source).alias("source"))
-
-
-def _nothing(mixture: Mixture, share: Share, samples: list[Path]) -> UserError:
-    """Return the error of an entry of which `where` and `licenses` leave no sample."""
-    asked = f" where {share.where}" if share.where is not None else ""
-    allowed = [name for names in (mixture.licenses, share.licenses) for name in names or ()]
-    if not allowed:
-        return UserError(
-            f"{mixture.name}: {share.name} has no sample{asked}",
-            fix="change `where`, or take the entry out",
-        )
-    wanted = pl.lit(True) if share.where is None else pl.sql_expr(share.where).cast(pl.Boolean)
-    folders = groupby(samples, key=lambda file: file.parent)
-    held = pl.concat(_scan(list(files)).filter(wanted).select("license") for _, files in folders)
-    return UserError(
-        f"{mixture.name}: {share.name} has no sample{asked} under {', '.join(allowed)}; "
-        f"it has: {counted(held)}",
-        fix="allow one of these in `licenses`, or take the entry out",
-    )
-
-
 def _read(
     mixture: Mixture,
-    parts: Sequence[tuple[int, Path, Path]],
+    parts: Sequence[Place],
     counts: Sequence[int],
     wanted: NDArray[np.bool_] | None,
+    *,
+    merged: bool,
 ) -> Pool:
     policy, packing = mixture.image, mixture.packing
     columns = ["n_tokens", "n_loss", "n_images", "widths", "heights"]
-    frame = pl.read_parquet([file for _, file, _ in parts], columns=columns)
+    files = [file for _, file, _ in parts]
+    frame = pl.read_parquet(files, columns=[*columns, *(["members"] if merged else [])])
+    members = np.ones(len(frame), np.int32)
+    if merged:
+        members = frame["members"].list.len().cast(pl.Int32).to_numpy()
     text, loss, images = (frame[name].to_numpy() for name in columns[:3])
     tiles = np.zeros(len(frame), np.int32)
     shown = images > 0
@@ -190,7 +152,7 @@ def _read(
         _cut(parts, place, row, can, (packing.tokens - visual[can]).astype(np.int32), text, loss)
         can = can[loss[can] > 0]
         keep[can] = True
-        truncated = len(can)
+        truncated = int(members[can].sum())
     return Pool(
         part=place[keep],
         row=row[keep],
@@ -199,10 +161,11 @@ def _read(
         loss=loss[keep],
         images=images[keep],
         tiles=tiles[keep],
+        members=members[keep],
         visual=policy.tokens,
         left_out={
-            "unlearnt": int((chosen & (loss <= 0) & ~over).sum()),
-            "overlong": int((over & ~keep).sum()),
+            "unlearnt": int(members[chosen & (loss <= 0) & ~over].sum()),
+            "overlong": int(members[over & ~keep].sum()),
         },
         truncated=truncated,
     )
@@ -213,7 +176,7 @@ def _file_key(file: Path) -> int:
 
 
 def _cut(
-    parts: Sequence[tuple[int, Path, Path]],
+    parts: Sequence[Place],
     place: NDArray[np.uint32],
     row: NDArray[np.uint32],
     samples: NDArray[np.int64],
@@ -235,7 +198,7 @@ def _cut(
 def _joined(pools: Sequence[Pool], mixture: Mixture) -> Pool:
     if len(pools) == 1:
         return pools[0]
-    names = ("part", "row", "key", "text", "loss", "images", "tiles")
+    names = ("part", "row", "key", "text", "loss", "images", "tiles", "members")
     return Pool(
         **{name: np.concatenate([getattr(pool, name) for pool in pools]) for name in names},
         visual=mixture.image.tokens,

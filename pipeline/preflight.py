@@ -63,6 +63,14 @@ def preflight(plan: Plan) -> Group:
         f"no packing has fewer than {packing['lower_bound']:,} packs ({packing['of_lower_bound']:.2%})",
         "left out": "over-long samples, and samples whose answers are hidden; counted above",
     }
+    if saved := sum(entry["saved"] for entry in plan.header["entries"]):
+        talks = sum(e["conversations"] for e in plan.header["entries"] if e["saved"])
+        merged = sum(e["draws"] for e in plan.header["entries"] if e["saved"])
+        visual = sum(e["amounts"]["visual_tokens"] for e in plan.header["entries"])
+        rows["merged"] = (
+            f"{merged:,} samples in {talks:,} conversations: {saved:,} visual tokens saved, "
+            f"{saved / (saved + visual):.0%} of what they would be"
+        )
     return Group(shares, epochs, _numbers(rows))
 
 

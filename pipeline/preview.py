@@ -1,15 +1,16 @@
 """What a recipe would make of a catalog: the numbers of its plan, without packing or writing anything."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pyarrow.parquet as pq
 
 from catalog import Catalog
 from catalog.errors import UserError
 from pipeline.draws import draw
 from pipeline.encode import Encoder
+from pipeline.merge import found_merged
 from pipeline.mixture import Mixture
 from pipeline.planner import Inputs
 from pipeline.summary import entries_of
@@ -59,23 +60,33 @@ def preview(catalog: Catalog, mixture: Mixture) -> Preview:
 
 
 def _encoded(catalog: Catalog, mixture: Mixture) -> Inputs:
-    """Return the files behind a recipe; all of them must be there, for looking writes nothing."""
+    """Return the files behind a recipe; all of them must be there, for looking writes nothing.
+
+    Raises:
+        UserError: some samples are not encoded, or not merged; says how many.
+    """
     encoder = Encoder(mixture.encoder).fingerprint
-    found = catalog.encoded(encoder)
-    files = [file for name in mixture.named(catalog) for file in found.get(name, [])]
-    have = sum(int(pq.read_metadata(file).num_rows) for file in files)
-    named = mixture.named(catalog)
-    samples = catalog.samples().filter(pl.col("source").is_in(named))
-    want = int(samples.select(pl.len()).collect().item())
-    if have < want:
+    encoded, members = catalog.encoded(encoder), mixture.members(catalog)
+    counts = dict(catalog.samples().group_by("source").len().collect().iter_rows())
+    files: dict[str, list[Path]] = {}
+    missing = 0
+    for share, names in zip(mixture.sources, members, strict=True):
+        for name in names:
+            base = encoded.get(name, [])
+            files[name] = base
+            lacks = counts[name] - sum(int(pq.read_metadata(file).num_rows) for file in base)
+            if share.turns_per_image > 1 and not lacks:
+                files[name] = found_merged(catalog, mixture, share, name, base)
+                lacks = 0 if files[name] else counts[name]
+            missing += lacks
+    if missing:
         raise UserError(
-            f"{mixture.name}: {want - have:,} of {want:,} samples are not encoded by its tokenizer yet",
+            f"{mixture.name}: {missing:,} samples are not encoded by its tokenizer yet",
             fix="`cuvee plan` with this recipe encodes them, and shows these numbers too",
         )
-    order = {file: place for place, file in enumerate(catalog.encoding_parts(encoder))}
     return Inputs(
         catalog=catalog,
         mixture=mixture,
         encoder=encoder,
-        files=tuple(sorted(files, key=order.__getitem__)),
+        files=tuple(file for name in sorted(files) for file in files[name]),
     )

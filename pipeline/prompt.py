@@ -25,6 +25,7 @@ __all__ = [
     "Turn",
     "conversation",
     "generation_prompt",
+    "merged",
     "render",
 ]
 
@@ -71,6 +72,27 @@ def conversation(row: Mapping[str, Any], boxes: BoxFormat, system: str | None = 
     if system is not None and not (turns and turns[0].role == "system"):
         turns.insert(0, Turn(role="system", content=system, loss=False))
     return _mark(turns, row["n_images"])
+
+
+def merged(
+    rows: Sequence[Mapping[str, Any]], boxes: BoxFormat, system: str | None = None
+) -> list[Turn]:
+    """Return the turns of several samples on one picture as one conversation, the picture first.
+
+    Only the first sample shows the picture; the others' `<image>` goes, with its line break.
+    """
+    turns = conversation(rows[0], boxes, system)
+    for row in rows[1:]:
+        turns += [
+            replace(turn, content=_unshown(turn.content)) for turn in conversation(row, boxes)
+        ]
+    return turns
+
+
+def _unshown(content: str) -> str:
+    for shown in (f"{MARK}\n", f"\n{MARK}", MARK):
+        content = content.replace(shown, "")
+    return content
 
 
 def _grounding(turns: Sequence[Turn], row: Mapping[str, Any], boxes: BoxFormat) -> list[Turn]:

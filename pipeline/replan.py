@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -16,7 +15,7 @@ from catalog import Catalog
 from catalog.errors import UserError
 from pipeline.draws import Past, draw
 from pipeline.mixture import Mixture
-from pipeline.plan import Plan
+from pipeline.plan import Plan, sample_ids
 from pipeline.planner import SCHEMA, Inputs, Writer
 from pipeline.pool import Pool
 from pipeline.summary import entries_of
@@ -118,7 +117,10 @@ class _Times:
         self._paths = old
         keys = parts.astype(np.int64) << 32 | rows
         self._keys, self._counts = np.unique(keys, return_counts=True)
-        self.samples = len(rows)
+        self.samples = sum(
+            int(sample_ids(catalog / old[part]).list.len().to_numpy()[rows[parts == part]].sum())
+            for part in np.unique(parts).tolist()
+        )
 
     def of(self, pool: Pool, files: Sequence[Path]) -> NDArray[np.int64]:
         """Return how often each sample of a pool was drawn.
@@ -157,7 +159,7 @@ class _Times:
             return
         for part in fresh:
             mine = np.flatnonzero(pool.part == part)
-            ids = sample_ids(files[part])
+            ids = sample_ids(files[part]).to_list()
             times = [max(counts.get(key, 0) for key in ids[row]) for row in pool.row[mine]]
             seen[mine] = times
 
@@ -165,33 +167,10 @@ class _Times:
         first, last = np.searchsorted(self._keys, [place << 32, (place + 1) << 32])
         if first == last:
             return []
-        ids = sample_ids(file)
+        ids = sample_ids(file).to_list()
         rows = (self._keys[first:last] & 0xFFFFFFFF).tolist()
         return [
             (key, times)
             for row, times in zip(rows, self._counts[first:last].tolist(), strict=True)
             for key in ids[row]
         ]
-
-
-def sample_ids(file: Path) -> list[list[str]]:
-    """Return the samples of each row of an encodings file: more than one where turns were merged.
-
-    Raises:
-        UserError: the file is gone.
-    """
-    if not file.exists():
-        raise UserError(
-            f"{file} is gone, and with it what its rows were", fix="make a plan from the beginning"
-        )
-    columns = pl.read_parquet_schema(file)
-    names = ["sample_id", *(["members"] if "members" in columns else [])]
-    frame = pl.read_parquet(file, columns=names)
-    if "members" not in columns:
-        return [[key] for key in frame["sample_id"].to_list()]
-    return [
-        members or [key]
-        for key, members in zip(
-            frame["sample_id"].to_list(), frame["members"].to_list(), strict=True
-        )
-    ]

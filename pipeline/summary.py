@@ -67,6 +67,7 @@ def entries_of(
         for unit in UNITS
     }
     caps = mixture.caps()
+    held = [int(pool.members.sum()) for pool in pools]
     return [
         {
             "name": share.name,
@@ -75,14 +76,17 @@ def entries_of(
                 unit: values[place] / max(sum(values), 1) for unit, values in totals.items()
             },
             "amounts": {unit: values[place] for unit, values in totals.items()},
-            "samples": len(pool),
+            "samples": held[place],
             "draws": totals["samples"][place],
-            "seen_before": int(np.sum(seen[place])),
-            "epochs": (totals["samples"][place] + int(np.sum(seen[place]))) / len(pool),
+            "seen_before": int((pool.members * seen[place]).sum()),
+            "epochs": (totals["samples"][place] + int((pool.members * seen[place]).sum()))
+            / held[place],
             "max_epochs": float(caps[place]),
-            "never_seen": int((times[place] + seen[place] == 0).sum()),
+            "never_seen": int(pool.members[times[place] + seen[place] == 0].sum()),
             **pool.left_out,
             "truncated": pool.truncated,
+            "conversations": int(times[place].sum()),
+            "saved": int(((pool.members - 1) * pool.unit("visual_tokens")) @ times[place]),
         }
         for place, (share, pool) in enumerate(zip(mixture.sources, pools, strict=True))
     ]

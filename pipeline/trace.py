@@ -12,7 +12,7 @@ from rich.table import Table
 
 from catalog import Catalog
 from catalog.errors import UserError
-from pipeline.plan import Plan
+from pipeline.plan import Plan, sample_ids
 
 
 def open_plan(plan: str, catalog: Path | None) -> tuple[Plan, Path]:
@@ -30,20 +30,41 @@ def samples_of(plan: Plan, catalog: Path, step: int) -> Iterator[dict[str, Any]]
 
     The rows come from the samples files of the plan's own catalog version.
     """
-    stems: dict[tuple[str, str], Path] = {
-        (file.parent.name, file.stem): file
-        for file in Catalog.open(catalog, plan.header["catalog_version"]).files("samples")
-    }
+    opened = Catalog.open(catalog, plan.header["catalog_version"])
+    stems = {(file.parent.name, file.stem): file for file in opened.files("samples")}
     read: dict[Path, pl.DataFrame] = {}
     columns = ["sample_id", "split", "native_id", "file", "license"]
     for number, pack in enumerate(plan.step(step).packs):
         for part, row in zip(pack.parts.tolist(), pack.rows.tolist(), strict=True):
             place = Path(plan.header["parts"][part])
-            file = stems[place.parent.name, place.stem]
+            source = place.parent.name.removeprefix("source=")
+            file = stems.get((place.parent.name, place.stem))
+            head = {"pack": number, "source": source}
+            if file is None:
+                # Turns were merged, or the steps are of an older version of the catalog.
+                if place not in read:
+                    read[place] = sample_ids(catalog / place).to_frame("ids")
+                wanted = read[place]["ids"][row].to_list()
+                yield from (head | found for found in _by_id(opened, source, wanted, columns))
+                continue
             if file not in read:
                 read[file] = pl.read_parquet(file, columns=columns)
-            source = place.parent.name.removeprefix("source=")
-            yield {"pack": number, "source": source} | read[file].row(row, named=True)
+            yield head | read[file].row(row, named=True)
+
+
+def _by_id(
+    catalog: Catalog, source: str, wanted: list[str], columns: list[str]
+) -> list[dict[str, Any]]:
+    """Return the samples rows with these ids, in this order; nulls for one that is no longer there."""
+    rows = (
+        pl.scan_parquet(catalog.files("samples", source=source))
+        .select(columns)
+        .filter(pl.col("sample_id").is_in(wanted))
+        .collect()
+    )
+    found = {row["sample_id"]: row for row in rows.to_dicts()}
+    gone = dict.fromkeys(columns, "")
+    return [found.get(key, gone | {"sample_id": key}) for key in wanted]
 
 
 def steps_of(plan: Plan, catalog: Path, sample_id: str) -> list[int]:
@@ -53,8 +74,7 @@ def steps_of(plan: Plan, catalog: Path, sample_id: str) -> list[int]:
         UserError: no encodings file of the plan holds the sample.
     """
     for number, part in enumerate(plan.header["parts"]):
-        ids = pl.read_parquet(catalog / part, columns=["sample_id"])["sample_id"]
-        rows = (ids == sample_id).arg_true()
+        rows = sample_ids(catalog / part).list.contains(sample_id).arg_true()
         if not len(rows):
             continue
         table = pl.DataFrame(

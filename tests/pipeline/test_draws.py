@@ -32,6 +32,7 @@ def pool(count: int, seed: int, *, pictures: bool = True) -> Pool:
         loss=np.maximum(text // 3, 1).astype(np.int32),
         images=images,
         tiles=images * random.integers(1, 8, count, dtype=np.int32),
+        members=np.ones(count, np.int32),
         visual=64,
         left_out={"unlearnt": 0, "overlong": 0},
         truncated=0,
