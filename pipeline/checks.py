@@ -11,10 +11,7 @@ from PIL import Image
 
 from catalog.record import ImageRef, Record
 from pipeline.containers import read_member
-from pipeline.limits import MAX_BYTES, MAX_PIXELS, Refused
-
-BOX_TOLERANCE = 1.0
-"""How far a box may pass the picture's edge, in pixels: official boxes are rounded."""
+from pipeline.limits import BOX_TOLERANCE, MAX_BYTES, MAX_PIXELS, Refused
 
 EXIF_ORIENTATION = 0x0112
 _UNREADABLE = (

@@ -2,6 +2,8 @@
 
 MAX_BYTES = 256 * 1024**2
 """Largest picture file taken, in bytes."""
+BOX_TOLERANCE = 1.0
+"""How far a box may pass the picture's edge, in pixels: official boxes are rounded."""
 MAX_PIXELS = 250_000_000
 """Largest picture taken, in pixels: InfographicVQA's tallest fit, decompression bombs do not."""
 MAX_RATIO = 200

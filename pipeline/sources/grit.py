@@ -9,18 +9,32 @@ TSV form of unilm's own scripts is not read.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from catalog.record import IMAGE, ImageRef, Message, Record, Region
-from pipeline.sources.base import Bad, Item, Source, need, refusal, relative, rest, safe
+from pipeline.sources.base import (
+    Bad,
+    Item,
+    Source,
+    is_conversation_file,
+    need,
+    refusal,
+    relative,
+    rest,
+    safe,
+)
 from pipeline.sources.files import json_lines
+from pipeline.sources.parquet import columns_of
 from pipeline.sources.regions import FRACTIONS, flags, numbers, relative_box
 from pipeline.sources.rows import read_parquet
 from pipeline.sources.shards import tar_samples
 from pipeline.sources.spans import GROUND, Span, marked, outermost
 
 KINDS = ("noun_chunks", "ref_exps")
+FIRST = 10
+"""Samples of a shard that are looked at to tell whose it is."""
 SCORE = 0.65
 """Least score of a box to learn."""
 LICENSE = "annotations MS-PL [unverified], pictures of third parties"
@@ -28,11 +42,21 @@ LICENSE = "annotations MS-PL [unverified], pictures of third parties"
 
 def splits(root: Path) -> dict[str, tuple[Path, ...]]:
     """Return `table` -> Parquet and JSON Lines files, `shards` -> tars."""
-    tables = (*sorted(root.glob("*.parquet")), *sorted(root.glob("*.jsonl")))
-    shards = tuple(sorted(root.glob("*.tar")))
+    shards = tuple(file for file in sorted(root.glob("*.tar")) if _has_boxes(file))
     # img2dataset leaves a table of statuses beside each tar.
-    tables = tuple(file for file in tables if not file.with_suffix(".tar").exists())
+    rows = [*sorted(root.glob("*.parquet")), *sorted(root.glob("*.jsonl"))]
+    tables = tuple(f for f in rows if not f.with_suffix(".tar").exists() and _has_boxes(f))
     return {split: files for split, files in {"table": tables, "shards": shards}.items() if files}
+
+
+def _has_boxes(file: Path) -> bool:
+    """Tell whether a file's rows have GRIT's own field."""
+    if file.suffix == ".parquet":
+        return "ref_exps" in columns_of(file)
+    if file.suffix == ".jsonl":
+        return is_conversation_file(file, ("ref_exps",))
+    first = islice(tar_samples(file), FIRST)
+    return any(b'"ref_exps"' in sample.texts.get("json", b"") for sample in first)
 
 
 def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:

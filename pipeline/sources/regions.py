@@ -10,10 +10,9 @@ import orjson
 from catalog.record import Record, Region, region_mark
 from pipeline.boxes import BOXES
 from pipeline.grids import Box, Fractions
+from pipeline.limits import BOX_TOLERANCE
 from pipeline.sources.base import Bad
 
-EDGE = 1.0
-"""How far a box may pass the picture's edge without being flagged, in pixels."""
 FRACTIONS = "fractions"
 """Boxes as fractions of the picture's sides, x0 y0 x1 y1."""
 
@@ -68,7 +67,11 @@ def flags(box: Box, width: float | None, height: float | None) -> dict[str, bool
     if x1 <= x0 or y1 <= y0:
         found["degenerate"] = True
     if width is not None and height is not None:
-        if min(x0, y0) < -EDGE or x1 > width + EDGE or y1 > height + EDGE:
+        if (
+            min(x0, y0) < -BOX_TOLERANCE
+            or x1 > width + BOX_TOLERANCE
+            or y1 > height + BOX_TOLERANCE
+        ):
             found["outside_picture"] = True
         if x0 >= width or y0 >= height or x1 <= 0 or y1 <= 0:
             found["nothing_inside"] = True

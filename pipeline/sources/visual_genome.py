@@ -15,7 +15,6 @@ from catalog.record import IMAGE, ImageRef, Message, Record, Region, region_mark
 from pipeline.sources.base import Bad, Item, Source, need, refusal, relative, rest, safe
 from pipeline.sources.files import read_list
 from pipeline.sources.inplace import WHOLE, Lists
-from pipeline.sources.origin import numbered
 from pipeline.sources.regions import by_name, drawable, flags, listing, xywh
 
 LICENSE = "CC BY 4.0"
@@ -40,7 +39,11 @@ def splits(names: dict[str, str], root: Path) -> dict[str, tuple[Path, ...]]:
 
 def _pictures(files: tuple[Path, ...]) -> dict[Any, Any] | None:
     """Return image id -> entry of image_data.json, None without the file."""
-    return dict(numbered(read_list(files[1]), "image_id")) if len(files) > 1 else None
+    if len(files) < 2:
+        return None
+    rows = [row for row in read_list(files[1]) if isinstance(row, dict)]
+    keys = [row.get("image_id", row.get("id")) for row in rows]
+    return {key: row for key, row in zip(keys, rows, strict=True) if isinstance(key, int | str)}
 
 
 def _image(images: dict[Any, Any] | None, key: object) -> dict[str, Any]:

@@ -165,7 +165,7 @@ def test_sloppy_text_is_read(name: str, text: str) -> None:
 def test_what_was_mended_is_said() -> None:
     [found] = BOXES["internvl"].find("it is [[500, 750, 100, 1200]] there", 100, 100)
     assert [found.swapped, found.clipped] == [True, True]
-    assert found.box == (10, 75, 50, 100)
+    assert list(found.box) == [10, 75, 50, 100]
     [clean] = BOXES["internvl"].find("[[100, 250, 500, 750]]", 100, 100)
     assert [clean.swapped, clean.clipped] == [False, False]
 
