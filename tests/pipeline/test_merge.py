@@ -5,14 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from rich.console import Console
 
 from catalog import Catalog
+from catalog.catalog import TABLES
 from catalog.parts import Part
+from catalog.schema import ENCODINGS
 from pipeline.batch import IGNORE
-from pipeline.encode import PICTURE, Encoder, EncoderConfig, encode, from_bytes
+from pipeline.encode import PICTURE, Encoder, EncoderConfig, from_bytes
+from pipeline.ingest import ingest
+from pipeline.jobs import Job
 from pipeline.loader import PlanLoader
 from pipeline.mixture import Share
 from pipeline.plan import Plan
@@ -130,7 +135,17 @@ def test_where_chooses_before_merging(recipe: Recipe, road: Path) -> None:
     assert pool.unit("samples").sum() == 11
 
 
-def test_an_older_catalog_takes_merged_encodings(road: Path) -> None:
-    catalog = Catalog.open(road / "catalog")
-    name = encode(catalog, EncoderConfig(tokenizer=road / "tok"))
-    assert catalog.encodings(name).collect()["members"].null_count() == 90
+def test_an_older_catalog_takes_merged_encodings(
+    recipe: Recipe, road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = pa.schema([field for field in ENCODINGS if field.name != "members"])
+    monkeypatch.setitem(TABLES, "encodings", (old, ("encoder", "source")))
+    Catalog.create(tmp_path / "catalog")
+    monkeypatch.undo()
+    ingest(Job(source="vqav2", root=road / "vqav2"), tmp_path / "catalog")
+    catalog = Catalog.open(tmp_path / "catalog")
+    plan = Plan.build(catalog, recipe(sources=MERGED[:1]))
+    assert plan.header["entries"][0]["conversations"] == 20
+    plain = Plan.build(catalog, recipe(sources=[{"source": "vqav2", "weight": 1}]))
+    rows = catalog.encodings(plain.header["encoder"]).collect()
+    assert len(rows) == 40
