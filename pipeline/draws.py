@@ -19,6 +19,8 @@ from pipeline.pool import Pool
 
 MARGIN = 1.05
 """Epochs are shuffled for so many times the draws expected from mean sizes."""
+BLOCKS_TOGETHER = 8
+"""Blocks whose samples are shuffled together, where a recipe shuffles by blocks."""
 HALVINGS = 100
 """Steps of the search for the length of a run: more than a float has bits."""
 
@@ -75,22 +77,45 @@ def shuffle(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint32]:
     return mixed.astype(np.uint32)
 
 
+def shuffle_blocks(
+    keys: NDArray[np.uint64], blocks: NDArray[np.uint64], seed: int
+) -> NDArray[np.uint32]:
+    """Return a permutation that stays within few blocks at a time.
+
+    `blocks` tells the block of each key, neighbours alike. Blocks are shuffled, and the keys within so
+    many blocks at a time: what is read together lies together.
+    """
+    starts = np.flatnonzero(np.diff(blocks, prepend=~blocks[:1]))
+    turn = np.empty(len(starts), np.uint32)
+    turn[shuffle(blocks[starts], seed ^ 1)] = np.arange(len(starts), dtype=np.uint32)
+    lengths = np.diff(np.append(starts, len(blocks)))
+    shelf = np.repeat(turn // BLOCKS_TOGETHER, lengths)
+    if len(starts) // BLOCKS_TOGETHER < 2**16:
+        # Short integers are sorted by radix.
+        shelf = shelf.astype(np.uint16)
+    order = shuffle(keys, seed)
+    return order[np.argsort(shelf[order], kind="stable")]
+
+
 def walk(
     seed: int,
     name: str,
     keys: NDArray[np.uint64],
     epochs: int,
     seen: NDArray[np.int64] | None = None,
+    blocks: NDArray[np.uint64] | None = None,
 ) -> NDArray[np.uint32]:
     """Return which sample an entry draws first, second, ...: a shuffle an epoch.
 
     It hangs on the seed, the entry's name and the keys: another entry reorders nothing. Samples that
-    an earlier part of the run has `seen` so many times are passed over in as many epochs.
+    an earlier part of the run has `seen` so many times are passed over in as many epochs. With `blocks`,
+    every shuffle stays within few of them at a time.
     """
     first = 0 if seen is None else int(seen.min(initial=0))
     walks = [np.zeros(0, np.uint32)]
     for epoch in range(first, first + epochs):
-        order = shuffle(keys, seed_of(seed, name, epoch))
+        own = seed_of(seed, name, epoch)
+        order = shuffle(keys, own) if blocks is None else shuffle_blocks(keys, blocks, own)
         walks.append(order if seen is None else order[seen[order] <= epoch])
     return np.concatenate(walks)
 
@@ -184,7 +209,8 @@ class _Walks:
             seen = None if past is None else past.seen[number]
             # The first epoch may be nearly over: one more.
             times = max(int(epochs[number]), 1) + (seen is not None)
-            order = walk(mixture.seed, share.name, pool.key, times, seen)
+            blocks = pool.blocks if mixture.shuffle == "block" else None
+            order = walk(mixture.seed, share.name, pool.key, times, seen, blocks)
             limit = int(caps[number] * len(pool) + 1e-9)
             if seen is not None:
                 limit = max(limit - int(seen.sum()), 0)

@@ -112,6 +112,8 @@ class Mixture(BaseModel):
     unit: Unit = "samples"
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Shares are raised to 1 / temperature: above 1 evens them out."""
+    shuffle: Literal["global", "block"] = "global"
+    """`block` reads few stretches of files at a time, for spinning disks and object stores."""
     budget: Budget
     sources: tuple[Share, ...] = Field(min_length=1)
     licenses: Licenses | None = None

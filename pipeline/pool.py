@@ -19,6 +19,8 @@ from pipeline.encode import from_bytes, truncate
 from pipeline.mixture import Mixture, Share, Unit
 from pipeline.where import nothing_left, wanted_rows
 
+BLOCK_ROWS = 5_000
+"""Rows of a file that a block shuffle reads together: what ingest writes as one file."""
 Place = tuple[int, Path, Path | None]
 """Place in the plan's parts, encodings file, samples file: None where turns were merged."""
 ROWS_AT_ONCE = 1_000_000
@@ -48,6 +50,11 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    @property
+    def blocks(self) -> NDArray[np.uint64]:
+        """The stretch of a file that each sample lies in: about a row group."""
+        return self.key - self.row % np.uint32(BLOCK_ROWS)
 
     @property
     def tokens(self) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from catalog.errors import UserError
-from pipeline.draws import draw, merge, middles, walk
+from pipeline.draws import BLOCKS_TOGETHER, draw, merge, middles, walk
 from pipeline.mixture import UNITS, Unit
 from pipeline.pool import Pool
 from tests.pipeline.conftest import Recipe
@@ -55,6 +55,36 @@ def test_leaving_samples_out_reorders_no_other(n: int, data: st.DataObject) -> N
     kept = np.array(sorted(data.draw(st.sets(st.integers(0, n - 1), min_size=1))))
     whole = [int(k) for k in walk(1, "vqav2", keys(n), 1) if k in set(kept.tolist())]
     assert kept[walk(1, "vqav2", keys(n)[kept], 1)].tolist() == whole
+
+
+@given(st.integers(1, 400), st.integers(1, 40), st.integers(1, 3))
+def test_a_block_walk_stays_within_few_blocks(n: int, size: int, epochs: int) -> None:
+    blocks = keys(n) // np.uint64(size) * np.uint64(size)
+    order = walk(3, "vqav2", keys(n), epochs, None, blocks).reshape(epochs, n)
+    for epoch in order:
+        assert sorted(epoch.tolist()) == list(range(n))
+        # Runs of as many samples as are shuffled together touch the blocks of two such runs.
+        together = BLOCKS_TOGETHER * size
+        for start in range(0, n, together):
+            touched = set((epoch[start : start + together] // size).tolist())
+            assert len(touched) <= 2 * BLOCKS_TOGETHER
+    if n > 20 * size and size > 1:
+        assert np.abs(np.diff(order[0].astype(int))).max() > BLOCKS_TOGETHER * size
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.sampled_from(UNITS), st.integers(0, 9))
+def test_shuffled_by_blocks_shares_and_caps_hold_too(recipe: Recipe, unit: Unit, seed: int) -> None:
+    pools = [pool(30_000, 1), pool(9_000, 2)]
+    mixture = recipe(unit=unit, sources=ENTRIES, shuffle="block", seed=seed, budget={"epochs": 2})
+    draws, shares = draw(mixture, pools)
+    drawn = sizes(pools, draws.entry, draws.sample, unit)
+    assert drawn[draws.entry == 0].sum() / drawn.sum() == pytest.approx(shares[0], abs=0.001)
+    for place, held in enumerate(pools):
+        times = np.bincount(draws.sample[draws.entry == place], minlength=len(held))
+        assert times.max() - times.min() <= 1
+    mine = draws.sample[draws.entry == 0][:10_000]
+    assert len(np.unique(mine // 5_000)) <= 2 * BLOCKS_TOGETHER
 
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=5))
