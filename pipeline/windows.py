@@ -147,6 +147,10 @@ class _Windows:
         least = lower_bound(facts.tokens, facts.tiles, packing.tokens, packing.tiles)
         self.slack[binding] = slack_of(count, least)
         packs = self._packs(draws, numbers.astype(np.int64), count, facts)
+        if last:
+            # What has waited is grouped again, with all that is left.
+            packs = Packs.joined([self.waiting, packs])
+            self.waiting = self.waiting.take(np.zeros(0, np.int64))
         tokens, tiles, cost = packs.numbers[:, 0], packs.numbers[:, 2], packs.numbers[:, 3]
         # Neighbours are alike in both: where tiles change, cost goes on from where it is.
         alike = np.lexsort((np.where(tiles % 2, -cost, cost), tiles))
@@ -161,13 +165,21 @@ class _Windows:
             emptiest[np.argsort(fullness[kind], kind="stable")[:over]] = True
             chosen.append(kind[~emptiest])
             left.append(kind[emptiest])
-        groups = packs.take(np.concatenate(chosen))
         if not last:
             self.carried = np.sort(packs.take(np.concatenate(left)).draws)
-            return groups
+            return packs.take(np.concatenate(chosen))
         self.carried = np.zeros(0, np.int64)
-        rest = [self._completed(packs.take(some)) for some in left if len(some)]
-        return Packs.joined([groups, *rest])
+        groups = []
+        for whole, some in zip(chosen, left, strict=True):
+            kind = packs.take(np.concatenate([whole, some]))
+            if not len(some):
+                groups.append(kind)
+                continue
+            if packing.pictures == "every_rank" and tiles[some[0]]:
+                kind = self._split(kind, self.group - len(some))
+            # Empty packs complete the last group, so that no sample is dropped.
+            groups += [kind, Packs.empty(-len(kind) % self.group, self.entries)]
+        return Packs.joined(groups)
 
     def _packs(self, draws: Integers, numbers: Integers, count: int, facts: Facts) -> Packs:
         cost = np.rint(language_cost(facts.tokens)).astype(np.int64)
@@ -184,20 +196,17 @@ class _Windows:
             held=held.reshape(count, self.entries),
         )
 
-    def _completed(self, packs: Packs) -> Packs:
-        """Return the last packs of a run as one group: the missing ones are split off or empty."""
-        if self.packing.pictures == "every_rank" and packs.numbers[0, 2]:
-            packs = self._split(packs)
-        return Packs.joined([packs, Packs.empty(self.group - len(packs), self.entries)])
+    def _split(self, packs: Packs, missing: int) -> Packs:
+        """Move draws with pictures out of packs that have several into packs of their own.
 
-    def _split(self, packs: Packs) -> Packs:
-        """Move draws with pictures into packs of their own, until the group is complete."""
+        There are fewer than `missing` new packs if fewer draws with pictures can be spared.
+        """
         pack_of = np.repeat(np.arange(len(packs)), packs.sizes)
         facts = self.facts(packs.draws)
         shown = np.flatnonzero(facts.tiles > 0)
-        # The first of each pack stays.
-        spare = shown[np.flatnonzero(np.diff(pack_of[shown], prepend=-1) == 0)]
-        moved = spare[: self.group - len(packs)]
+        # The first of each pack stays; the last packs, which are the emptiest, give first.
+        spare = shown[np.flatnonzero(np.diff(pack_of[shown], prepend=-1) == 0)][::-1]
+        moved = spare[:missing]
         pack_of[moved] = len(packs) + np.arange(len(moved))
         return self._packs(packs.draws, pack_of, len(packs) + len(moved), facts)
 
