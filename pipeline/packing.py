@@ -207,10 +207,10 @@ def slack_of(packs: int, least: int) -> int:
     """Return the slack to start the next window with, after one that took so many packs.
 
     >>> slack_of(packs=1_020, least=1_000)
-    190
+    198
     """
     # A little less, lest it only ever grows.
-    return max((packs - least) * 10_000 // max(least, 1) - 10, 0)
+    return max((packs - least) * 10_000 // max(least, 1) - 2, 0)
 
 
 def _filling(
