@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 ROW_GROUP_BYTES = 64 * 1024**2
 """Payload of a row group, in bytes: its page is written in one piece."""
+ROW_GROUP_ROWS = 16_384
+"""Rows of a row group: Arrow begins a new page after 20,000."""
 MAX_HEADER = 128
 """A page header is a few Thrift fields: more means that the file was written otherwise."""
 
@@ -48,7 +50,13 @@ def _row_groups(table: pa.Table, binary: str | None) -> list[tuple[int, int]]:
         return [(0, len(table))]
     sizes = table["size"].to_numpy().astype(np.int64)
     groups = (np.cumsum(sizes) - sizes) // ROW_GROUP_BYTES
-    starts = np.flatnonzero(np.diff(groups, prepend=-1))
+    begins = np.flatnonzero(np.diff(groups, prepend=-1))
+    ends = [*begins[1:], len(table)]
+    starts = [
+        start
+        for begin, end in zip(begins, ends, strict=True)
+        for start in range(begin, end, ROW_GROUP_ROWS)
+    ]
     return [(int(a), int(b - a)) for a, b in zip(starts, [*starts[1:], len(table)], strict=True)]
 
 

@@ -2,7 +2,8 @@
 
 JPEGs are decoded at a half, a quarter or an eighth of their size where that is not below the target;
 Pillow reads every other format. Tolerance, tested: against a full decode by Pillow and its bicubic
-filter, the mean difference is below 2 of 255 grey levels and 99 % of the values are within 12.
+filter, photographs differ by less than 3 of 255 grey levels on average, 99 % of the values by at most
+20; they differ most where a picture is a little over twice its target (elsewhere by 1.5 and 9).
 """
 
 import io

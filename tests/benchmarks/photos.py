@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
 QUALITY = 85
 
@@ -13,6 +12,8 @@ QUALITY = 85
 def photos(count: int, width: int, height: int) -> Iterator[bytes]:
     """Yield distinct JPEGs: random crops of two photographs, scaled to (width, height)."""
     generator = np.random.default_rng(0)
+    from sklearn.datasets import load_sample_images
+
     originals = [Image.fromarray(array) for array in load_sample_images().images]
     for number in range(count):
         original = originals[number % 2]

@@ -54,6 +54,16 @@ def test_addresses_hold_over_row_groups(tmp_path: Path, monkeypatch: pytest.Monk
     assert [bytes(part[i]) for i in range(100)] == values
 
 
+def test_addresses_hold_for_very_many_small_values(tmp_path: Path) -> None:
+    values = [b"%d" % number for number in range(50_000)]
+    columns = [pa.array([len(v) for v in values], pa.int32()), pa.array(values, pa.binary())]
+    fields = [pa.field("size", pa.int32(), False), pa.field("data", pa.binary(), False)]
+    write_part(tmp_path / "a", pa.table(columns, schema=pa.schema(fields)), binary="data")
+    part = Part(tmp_path / "a")
+    assert [bytes(part[i]) for i in range(0, 50_000, 97)] == values[::97]
+    assert bytes(part[49_999]) == b"49999"
+
+
 def test_a_file_that_is_not_addressable_is_refused(tmp_path: Path) -> None:
     table = pa.table({"size": pa.array([3, 3], pa.int32()), "data": [b"abc", b"abc"]})
     pq.write_table(table, tmp_path / "a")

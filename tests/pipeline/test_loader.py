@@ -26,6 +26,7 @@ from pipeline.loader import PlanLoader
 from pipeline.mixture import Mixture
 from pipeline.plan import Plan
 from pipeline.policy import ImagePolicy
+from tests.benchmarks.photos import photos
 from tests.official import write_alpaca, write_vqav2
 from tests.pipeline.conftest import Build
 from tests.tokenizer import make_tokenizer
@@ -267,6 +268,19 @@ def test_a_scaled_decode_is_near_the_full_one(size: tuple[int, int]) -> None:
     difference = np.abs(tile.permute(1, 2, 0).numpy().astype(int) - np.asarray(full).astype(int))
     assert difference.mean() < 2
     assert difference.max() < 12
+
+
+@pytest.mark.parametrize("size", [(300, 200), (448, 448), (640, 480), (700, 700), (2048, 1536)])
+def test_photographs_stay_within_the_stated_tolerance(size: tuple[int, int]) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn ships the photographs")
+    for data in photos(2, *size):
+        [tile] = decode(data, ImagePolicy(size=336, tokens=4))
+        full = (
+            Image.open(io.BytesIO(data)).convert("RGB").resize((336, 336), Image.Resampling.BICUBIC)
+        )
+        off = np.abs(tile.permute(1, 2, 0).numpy().astype(int) - np.asarray(full).astype(int))
+        assert off.mean() < 3
+        assert np.percentile(off, 99) <= 20
 
 
 def test_slices_stitched_together_are_the_picture() -> None:
