@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import ArrowException
 
 from catalog.errors import CuveeError, UserError
 from catalog.index import DIGEST, PictureIndex
@@ -38,7 +38,7 @@ class ImageStore:
         self._files = list(files)
         try:
             self._index = PictureIndex.of(self._files, cache)
-        except (OSError, ValueError, ArrowException, pl.exceptions.PolarsError) as error:
+        except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
             raise CuveeError(
                 f"a file of pictures cannot be read: {error}\n"
                 "Fix: run `cuvee verify`, then `cuvee ingest` again"
@@ -67,7 +67,7 @@ class ImageStore:
             place += 1
         return None
 
-    def places(self, ids: pl.Series | Sequence[str]) -> NDArray[np.int64]:
+    def places(self, ids: pa.Array | pl.Series | Sequence[str]) -> NDArray[np.int64]:
         """Return where pictures stand in this store, -1 for each that it does not have."""
         return self._index.places(ids)
 
@@ -130,7 +130,7 @@ def verify(files: Sequence[Path]) -> Iterator[Damaged | None]:
             part = Part(file)
             if len(part) != len(ids):
                 raise ValueError(f"{len(part)} pictures, {len(ids)} ids")
-        except (OSError, ValueError, ArrowException, pl.exceptions.PolarsError):
+        except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError):
             yield Damaged(image_id="", file=file, row=-1)
             continue
         for row, image_id in enumerate(ids):

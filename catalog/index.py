@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from catalog.errors import UserError
@@ -102,7 +103,7 @@ class PictureIndex:
         finally:
             shutil.rmtree(new, ignore_errors=True)
 
-    def places(self, ids: pl.Series | Sequence[str]) -> NDArray[np.int64]:
+    def places(self, ids: pa.Array | pl.Series | Sequence[str]) -> NDArray[np.int64]:
         """Return the entry of each id, -1 where there is none.
 
         Raises:
@@ -125,26 +126,36 @@ class PictureIndex:
         return found
 
 
-def digests_of(ids: pl.Series | Sequence[str]) -> NDArray[np.uint8]:
+def digests_of(ids: pa.Array | pl.Series | Sequence[str]) -> NDArray[np.uint8]:
     """Return hexadecimal ids as bytes, (n, 32).
 
     Raises:
         UserError: an id is not 64 hexadecimal digits.
     """
-    joined: bytes | pa.Buffer = b""
-    if isinstance(ids, pl.Series):
-        wrong = ids.filter(ids.is_null() | ~ids.str.contains("^[0-9a-f]{64}$")).to_list()
-        if len(ids) and not wrong:
-            # No Python object for each: ids come in millions.
-            joined = pa.array(ids.str.decode("hex")).cast(pa.binary(DIGEST)).buffers()[1]
-    else:
-        wrong = [each for each in ids if len(each) != 2 * DIGEST]
-        joined = b"" if wrong else bytes.fromhex("".join(ids))
-    if wrong:
-        raise UserError(
-            f"{wrong[0]!r} is no picture id", fix="take an id from Catalog.images(): 64 hex digits"
-        )
+    array = (ids.to_arrow() if isinstance(ids, pl.Series) else pa.array(ids)).cast(pa.string())
+    joined = b""
+    if len(array):
+        # One piece of text, not a Python object for each id: they come in millions.
+        offsets = np.frombuffer(array.buffers()[1], np.int32, len(array) + 1, array.offset * 4)
+        text = array.buffers()[2].to_pybytes()[offsets[0] : offsets[-1]] if offsets[-1] else b""
+        try:
+            joined = bytes.fromhex(text.decode())
+        except ValueError:
+            joined = b""
+        if (
+            array.null_count
+            or (np.diff(offsets) != 2 * DIGEST).any()
+            or 2 * len(joined) != len(text)
+        ):
+            shown = next(each for each in array.to_pylist() if not _is_id(each))
+            raise UserError(
+                f"{shown!r} is no picture id", fix="take an id from Catalog.images(): 64 hex digits"
+            )
     return np.frombuffer(joined, np.uint8).reshape(-1, DIGEST)
+
+
+def _is_id(text: str | None) -> bool:
+    return text is not None and len(text) == 2 * DIGEST and set(text) <= set("0123456789abcdef")
 
 
 def _prefixes(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
@@ -153,8 +164,9 @@ def _prefixes(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def _read(file: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int32]]:
-    ids = pl.read_parquet(file, columns=["image_id"])["image_id"]
-    return digests_of(ids), *value_offsets(file)
+    ids = pq.read_table(file, columns=["image_id"])["image_id"]
+    digests = [np.zeros((0, DIGEST), np.uint8), *map(digests_of, ids.chunks)]
+    return np.concatenate(digests), *value_offsets(file)
 
 
 def _key(files: Sequence[Path]) -> str:

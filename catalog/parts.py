@@ -71,7 +71,7 @@ def value_offsets(path: Path, binary: str = "data") -> tuple[NDArray[np.int64], 
         column = meta.schema.to_arrow_schema().names.index(binary)
         leaf = next(i for i in range(meta.num_columns) if meta.schema.column(i).path == binary)
         assert column >= 0
-        sizes = file.read(columns=["size"])["size"].to_numpy().astype(np.int32)
+        sizes = file.read(columns=["size"], use_threads=False)["size"].to_numpy().astype(np.int32)
         offsets = np.empty(len(sizes), np.int64)
         row = 0
         for group in range(meta.num_row_groups):

@@ -10,6 +10,8 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -170,9 +172,12 @@ class Collator:
         file = self._file(part)
         if not file.exists():
             raise UserError(f"{file} is gone", fix="run `cuvee plan` again")
-        ids = pl.read_parquet(file, columns=["image_ids"])["image_ids"]
-        bounds = np.append(0, ids.list.len().fill_null(0).cum_sum().to_numpy()).astype(np.int64)
-        places = self._store.places(ids.explode().drop_nulls())
+        ids = pq.read_table(file, columns=["image_ids"], use_threads=False)[
+            "image_ids"
+        ].combine_chunks()
+        lengths = pc.fill_null(pc.list_value_length(ids), 0).to_numpy(zero_copy_only=False)
+        bounds = np.append(0, np.cumsum(lengths)).astype(np.int64)
+        places = self._store.places(ids.flatten())
         return _Encoded(texts=Part(file), bounds=memoryview(bounds), places=memoryview(places))
 
     def _file(self, part: int) -> Path:
