@@ -245,7 +245,7 @@ def test_memory_stays_flat_over_thousands_of_batches(built: Build) -> None:
 
 
 def test_ranks_that_do_not_divide_the_packs_are_explained(plan: Plan) -> None:
-    with pytest.raises(UserError, match="4 packs a step do not divide among 3 ranks"):
+    with pytest.raises(UserError, match="8 packs a step do not divide among 3 ranks"):
         PlanLoader(plan, world_size=3)
 
 
