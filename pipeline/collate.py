@@ -18,6 +18,7 @@ from torch import Tensor
 
 from catalog import Catalog
 from catalog.errors import CuveeError, UserError
+from catalog.images import ImageStore
 from catalog.parts import Part
 from pipeline.batch import IGNORE, IMAGE_TOKEN, Batch
 from pipeline.encode import PICTURE, from_bytes, truncate
@@ -54,14 +55,21 @@ class Collator:
     """Fills batches of one plan. Any number of threads may fill rows at the same time."""
 
     def __init__(
-        self, plan: Plan, catalog: Path, *, verify: bool = False, on_damage: OnDamage = "stop"
+        self,
+        plan: Plan,
+        catalog: Path,
+        *,
+        verify: bool = False,
+        on_damage: OnDamage = "stop",
+        pin: bool | None = None,
+        store: ImageStore | None = None,
     ) -> None:
         self.plan, self.folder = plan, catalog
         self.verify, self.on_damage = verify, on_damage
-        self._store = Catalog.open(catalog).image_store()
+        self._store = store or Catalog.open(catalog).image_store()
         self._policy = ImagePolicy.model_validate(plan.header["recipe"]["image"])
         self._length = int(plan.header["recipe"]["packing"]["tokens"])
-        self._pin = torch.cuda.is_available()
+        self._pin = torch.cuda.is_available() if pin is None else pin
         self._open: dict[int, _Encoded] = {}
         self._lock = Lock()
 

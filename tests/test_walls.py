@@ -15,7 +15,13 @@ MAY_IMPORT = {
     "flows": {"catalog", "pipeline", "model"},
 }
 ONLY_IN = {"deltalake": ("catalog/",), "prefect": ("flows/",), "deepspeed": ("model/",)}
-TORCH = ("model/", "pipeline/image.py", "pipeline/batch.py", "pipeline/collate.py")
+TORCH = (
+    "model/",
+    "pipeline/image.py",
+    "pipeline/batch.py",
+    "pipeline/collate.py",
+    "pipeline/packed.py",
+)
 
 
 def imported(file: Path) -> set[str]:

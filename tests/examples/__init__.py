@@ -1,0 +1,1 @@
+"""Runnable examples: a plan in the hands of other trainers."""
