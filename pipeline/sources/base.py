@@ -148,8 +148,14 @@ def need(record: Any, key: str, kind: type | tuple[type, ...]) -> Any:
     return value
 
 
-def rest(record: Mapping[str, Any], *taken: str) -> dict[str, Any]:
-    """Return the fields that no typed field has taken."""
+def rest(record: Any, *taken: str) -> dict[str, Any]:
+    """Return the fields that no typed field has taken.
+
+    Raises:
+        Bad: the record is no object.
+    """
+    if not isinstance(record, Mapping):
+        raise Bad("wrong_type", f"the record is {type(record).__name__}, not an object")
     return {key: value for key, value in record.items() if key not in taken}
 
 

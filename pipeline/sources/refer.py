@@ -3,15 +3,14 @@
 Format: https://github.com/lichengunc/refer
 """
 
-import io
-import pickle
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 
 from catalog.errors import DataError
 from catalog.record import IMAGE, ImageRef, Message, Record, Region
+from pipeline.pickles import load_pickle
 from pipeline.sources.base import (
     Bad,
     Item,
@@ -32,33 +31,13 @@ SPLITS = ("train", "val", "testA", "testB", "test")
 PICTURES = ("images/mscoco/images/train2014", "train2014", "images/train2014")
 
 
-class _Restricted(pickle.Unpickler):
-    """These files need lists, dicts, numbers and text; a pickle that names anything else is hostile."""
-
-    def find_class(self, module: str, name: str) -> Never:
-        raise pickle.UnpicklingError(f"it asks to load {module}.{name}")
-
-
 def read_refs(file: Path) -> list[Any]:
     """Return the refs of a Python-2 pickle, without running anything it names.
 
     Raises:
         DataError: the pickle is broken, or asks for code.
     """
-    data = file.read_bytes()
-    refs = None
-    for encoding in ("ascii", "latin1"):
-        try:
-            refs = _Restricted(io.BytesIO(data), encoding=encoding).load()
-            break
-        except UnicodeDecodeError:
-            continue
-        except Exception as error:  # Broken bytes make an unpickler raise anything.
-            raise DataError(
-                f"not a readable refs pickle: {error}",
-                file=file,
-                fix="take the file from the REFER release; never load one from elsewhere",
-            ) from error
+    refs = load_pickle(file, encodings=("ascii", "latin1"))
     if not isinstance(refs, list):
         raise DataError("the pickle holds no list", file=file, fix="take the official file")
     rows: list[Any] = _text(refs)
