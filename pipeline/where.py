@@ -44,7 +44,7 @@ def wanted_rows(
 
 def _scan(samples: Sequence[Path]) -> pl.LazyFrame:
     source = samples[0].parent.name.removeprefix("source=")
-    return pl.scan_parquet(samples).with_columns(pl.lit(source).alias("source"))
+    return pl.scan_parquet(list(samples)).with_columns(pl.lit(source).alias("source"))
 
 
 def nothing_left(mixture: Mixture, share: Share, samples: Sequence[Path]) -> UserError:

@@ -91,9 +91,7 @@ def row(name: str, mix: Mix, tiles: int, packs: Packs, seconds: float) -> str:
     bound = lower_bound(mix.tokens, mix.tiles, CAPACITY, tiles)
     occupancy = mix.tokens.sum() / (count * CAPACITY)
     speed = f"{len(mix.tokens) / seconds:,.0f}"
-    return (
-        f"| {name} | {tiles} | {count:,} | {occupancy:.4f} | {bound / count:.4f} | {over:,} | {speed} |"
-    )
+    return f"| {name} | {tiles} | {count:,} | {occupancy:.4f} | {bound / count:.4f} | {over:,} | {speed} |"
 
 
 def main() -> None:
