@@ -1,16 +1,19 @@
-# `make test` sets up everything it needs.
+# `make demo` and `make test` set up everything they need.
 PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: test lint bench clean
+.PHONY: demo test lint bench clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@
+
+demo: $(READY)  ## the whole road on real scans, in some minutes
+	$(BIN)/cuvee demo demo
 
 test: $(READY) lint  ## format, lint, types, tests
 	$(BIN)/python -m pytest -q

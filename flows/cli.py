@@ -217,6 +217,14 @@ def evaluate(
 
 
 @app.command()
+def demo(folder: Annotated[Path, typer.Argument(help="Where all of it is written.")]) -> None:
+    """Walk the whole road on real scans, no download: some minutes; rerun to continue."""
+    from flows.demo.flow import run_demo
+
+    run_demo(folder, Console())
+
+
+@app.command()
 def trace(
     plan: Annotated[str, typer.Argument(help="Plan id, its beginning, or its folder.")],
     catalog: Annotated[Path | None, typer.Option(help="Folder of the catalog.")] = None,

@@ -19,7 +19,7 @@ from catalog.statistics import Statistics
 from flows.pages import report_page
 from flows.progress import current, show_in
 from model.config import RunConfig
-from model.evaluate import Evaluation, evaluate
+from model.evaluate import Evaluation, Progress, evaluate
 from model.scoreboard import scoreboard
 from model.suite import Asked, Suite
 from pipeline.plan import Plan
@@ -29,11 +29,15 @@ evaluate_run = task(name="evaluate")(evaluate)
 
 @flow(name="evaluate", validate_parameters=False)
 def evaluate_flow(
-    run: Path, split: str, sources: Sequence[str] | None, limit: int | None
+    run: Path,
+    split: str,
+    sources: Sequence[str] | None = None,
+    limit: int | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Score a run on one split."""
     evaluation: Evaluation = evaluate_run.fn(
-        run, split, sources=sources, limit=limit, progress=_bars(current())
+        run, split, sources=sources, limit=limit, progress=progress
     )
     return evaluation
 
@@ -66,7 +70,7 @@ def run_evaluate(
     """Score a run, print its scores beside the baselines, and write the run's report."""
     with _progress(console) as progress:
         show_in(progress)
-        evaluation = evaluate_flow(run, split, sources, limit)
+        evaluation = evaluate_flow(run, split, sources, limit, _bars(progress))
     console.print(scoreboard(evaluation.scores))
     _report(evaluation.folder.parents[1], console)
     return evaluation

@@ -98,8 +98,12 @@ def run_ingest(
     workers: int | None = None,
     runner: str = "process",
     console: Console,
+    brief: bool = False,
 ) -> bool:
-    """Ingest what is not up to date; return whether every source succeeded."""
+    """Ingest what is not up to date; return whether every source succeeded.
+
+    `brief` leaves only the problems on the console.
+    """
     chosen = task_runner(runner, workers)
     if not (catalog / "cuvee.json").exists():
         Catalog.create(catalog)
@@ -122,10 +126,11 @@ def run_ingest(
             ),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=console) as progress:
+        with Progress(*columns, console=console, transient=brief) as progress:
             show_in(progress)
             problems |= ingest_flow.with_options(task_runner=chosen)(catalog, stale)
-    console.print(_summary(Catalog.open(catalog), jobs, stale))
+    if not brief:
+        console.print(_summary(Catalog.open(catalog), jobs, stale))
     for problem in problems.values():
         console.print(f"[red]stopped:[/] {problem}", highlight=False, soft_wrap=True)
     return not problems

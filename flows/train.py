@@ -1,5 +1,6 @@
 """When a run trains: check the run file, then start its processes."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from prefect import flow, task
@@ -7,14 +8,18 @@ from rich.console import Console
 
 from model.config import RunConfig
 from model.launch import launch
+from model.progress import Metrics
 
+OnStep = Callable[[Metrics], None]
 launch_processes = task(name="train")(launch)
 
 
 @flow(name="train", validate_parameters=False)
-def train_flow(config: RunConfig) -> int:
+def train_flow(
+    config: RunConfig, on_step: OnStep | None = None, console: Console | None = None
+) -> int:
     """Train a run to its last step; return the exit code of its processes."""
-    code: int = launch_processes.fn(config)
+    code: int = launch_processes.fn(config, on_step, console)
     return code
 
 

@@ -29,6 +29,9 @@ class Tower(_Strict):
     path: Path | None = None
     config: dict[str, Any] | None = None
     """Fields of the `transformers` configuration, `model_type` among them; weights are random."""
+    residual: float = Field(default=1.0, ge=0, le=1)
+    """Random weights that end a residual branch are multiplied by this: at 0 a tower begins as the
+    identity, and learns sooner (https://arxiv.org/abs/1901.09321)."""
 
     @field_validator("path")
     @classmethod

@@ -3,8 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from catalog.errors import UserError
 from model.config import Tower
+
+ENDS = ("o_proj.weight", "down_proj.weight", "out_proj.weight", "fc2.weight")
+"""Last weights of attention and MLP: of Llama, Qwen and their kin, and of SigLIP and CLIP."""
 
 
 def vocabulary_of(tokenizer: Path) -> int:
@@ -47,4 +52,13 @@ def build_language(tower: Tower, vocabulary: int, attention: str = "sdpa") -> An
     except ValueError as error:
         raise UserError(f"language: {error}", fix="use a `transformers` configuration") from error
     factory: Any = AutoModelForCausalLM
-    return factory.from_config(config, attn_implementation=attention)
+    model = factory.from_config(config, attn_implementation=attention)
+    damp(model, tower.residual)
+    return model
+
+
+def damp(model: nn.Module, factor: float) -> None:
+    """Multiply the weights that end the residual branches of a `transformers` model."""
+    for name, parameter in model.named_parameters():
+        if name.endswith(ENDS):
+            parameter.data.mul_(factor)

@@ -6,10 +6,14 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
 
+from rich.console import Console
+
 from model.config import RunConfig
+from model.progress import Metrics
 
 LAUNCHED = "CUVEE_LAUNCHED"
 """Set in processes that must end when their launcher does."""
@@ -17,15 +21,20 @@ GRACE = 10.0
 """Seconds between asking a process to end and ending it."""
 
 
-def launch(config: RunConfig) -> int:
+def launch(
+    config: RunConfig,
+    on_step: Callable[[Metrics], None] | None = None,
+    console: Console | None = None,
+) -> int:
     """Train in `config.processes` processes and return the first exit code that is not 0, else 0.
 
     Under torchrun or the DeepSpeed launcher, which set RANK, this process is one of theirs and trains.
+    `on_step` and `console` are those of `train`, and of use only where this process trains.
     """
     if "RANK" in os.environ or config.processes == 1:
         from model.train import train
 
-        train(config)
+        train(config, on_step, console)
         return 0
     config.output.mkdir(parents=True, exist_ok=True)
     asked = config.output / ".asked.yaml"

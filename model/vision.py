@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from catalog.errors import UserError
 from model.config import Tower
+from model.language import damp
 
 KINDS = {"siglip_vision_model": "SiglipVisionModel", "clip_vision_model": "CLIPVisionModel"}
 
@@ -63,7 +64,9 @@ def build_vision(tower: Tower, side: int) -> Vision:
     config.vision_use_head = False
     kind = getattr(transformers, KINDS[name])
     if tower.path is None:
-        return Vision(kind(config))
+        model = kind(config)
+        damp(model, tower.residual)
+        return Vision(model)
     return Vision(
         kind.from_pretrained(tower.path, config=config, dtype="float32", local_files_only=True)
     )

@@ -70,9 +70,10 @@ def outcome(source: Source, root: Path) -> tuple[int, frozenset[Refusal]] | str:
 
 
 def annotations(source: Source, root: Path) -> list[Path]:
-    """Return the files that the splits are read from."""
-    files = {file for files in source.found(root).values() for file in files}
-    return sorted(file for file in files if file.is_file())
+    """Return the files that the splits are read from, also those that lie in the folders they name."""
+    named = {file for files in source.found(root).values() for file in files}
+    inner = {file for place in named for file in (place.rglob("*") if place.is_dir() else [place])}
+    return sorted(file for file in inner if file.is_file() and file.suffix.lower() not in PICTURES)
 
 
 def annotations_or_none(source: Source, root: Path) -> list[Path]:
