@@ -52,22 +52,29 @@ def sources(
 
 @app.command()
 def peek(
-    name: Annotated[str, typer.Argument(help="Source, as `cuvee sources` lists them.")],
-    root: Annotated[Path, typer.Argument(help="Folder of the official release.")],
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="Source; without it the format is recognised.")
+    ],
+    root: Annotated[
+        Path | None, typer.Argument(metavar="ROOT", help="Folder of the official release.")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many records.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a reader yields, without writing anything."""
-    import orjson
-
+    from pipeline.peek import json_line, show
     from pipeline.peek import peek as look
-    from pipeline.peek import show
 
+    if root is None:
+        from pipeline.recognise import show_guesses
+
+        show_guesses(Console(), Path(name), as_json=as_json)
+        return
     found = look(name, root, split=split, limit=limit)
     if as_json:
         for item in found:
-            sys.stdout.buffer.write(orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE))
+            sys.stdout.buffer.write(json_line(item))
         sys.stdout.buffer.flush()
     else:
         show(Console(), found)

@@ -1,5 +1,6 @@
 """What a reader yields, without writing anything: as JSON objects, and for the eye."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -12,9 +13,14 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from catalog.errors import UserError
 from catalog.record import Record, Refusal, Region
-from pipeline.sources import SOURCES, find
+from pipeline.recognise import recognise
+from pipeline.sources import SOURCES, Source, find
 from pipeline.sources.base import Item
+
+LIKELY = 0.1
+"""From here on a guess is worth telling somebody who named another source."""
 
 
 def peek(
@@ -27,9 +33,26 @@ def peek(
         DataError: a file is broken.
     """
     source = find(name)
-    splits = [split] if split else list(source.found(root))
+    splits = [split] if split else list(_found(source, root))
     items = (item for each in splits for item in source.read(root, each))
     yield from (as_json(item) for item in islice(items, limit))
+
+
+def _found(source: Source, root: Path) -> Iterable[str]:
+    """Return the splits; where there are none, say too what the folder looks like."""
+    try:
+        return source.found(root)
+    except UserError as error:
+        if not root.is_dir():
+            raise
+        likely = [guess for guess in recognise(root) if guess.sure >= LIKELY]
+        if not likely or likely[0].source == source.name:
+            raise
+        raise UserError(
+            error.problem,
+            fix=f"{error.fix}\nIt looks like {likely[0].source} ({likely[0].sure:.0%} sure): "
+            f"{likely[0].why}",
+        ) from error
 
 
 def as_json(item: Item) -> dict[str, Any]:
@@ -78,6 +101,14 @@ def _region(region: Region) -> dict[str, Any]:
         "extra": dict(region.extra),
     }
     return values | {key: value for key, value in optional.items() if value}
+
+
+def json_line(item: dict[str, Any]) -> bytes:
+    """Return an item as one line of JSON; what JSON cannot say is said as Python's JSON would."""
+    try:
+        return orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # half a character, or a number beyond 64 bits
+        return json.dumps(item, default=str).encode() + b"\n"
 
 
 def show(console: Console, items: Iterable[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,7 +72,7 @@ class Source:
         if not splits:
             raise UserError(
                 f"{root} holds no files of {self.name}",
-                fix=f"it should hold {', '.join(self.files)}",
+                fix=f"it should hold {', '.join(self.files)}; it holds {listing(root)}",
             )
         return splits
 
@@ -111,6 +112,15 @@ def refusal(source: str, split: str, file: str, record: object, bad: Bad) -> Ref
         record=str(record),
         message=bad.message,
     )
+
+
+def listing(root: Path, limit: int = 8) -> str:
+    """Return the first names in a folder, for a message."""
+    names = sorted(
+        entry.name + ("/" if entry.is_dir() else "") for entry in islice(root.iterdir(), 1000)
+    )
+    more = f", … ({len(names)} entries)" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more if names else "nothing"
 
 
 def relative(file: Path, root: Path) -> str:

@@ -26,8 +26,9 @@ SPLITS = ("train", "validation", "val", "valid", "dev", "test")
 def splits(root: Path) -> dict[str, tuple[Path, ...]]:
     """Return the files by split: their folder or the beginning of their name, else `train`."""
     found: dict[str, tuple[Path, ...]] = {}
-    for file in sorted(root.rglob("*")):
-        if _kind(file) in (*TEXTS, *ROWS) and file.is_file() and not _is_hidden(file, root):
+    known = (file for file in root.rglob("*") if _kind(file) in (*TEXTS, *ROWS))
+    for file in sorted(known):
+        if file.is_file() and not _is_hidden(file, root):
             name = _split_of(file.relative_to(root).parts)
             found[name] = (*found.get(name, ()), file)
     return found
