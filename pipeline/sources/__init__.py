@@ -57,6 +57,7 @@ from pipeline.sources.llava import (
 from pipeline.sources.llavar import LLAVAR
 from pipeline.sources.lrv import LRV
 from pipeline.sources.m3it import M3IT
+from pipeline.sources.mdetr import MDETR
 from pipeline.sources.mmc import MMC
 from pipeline.sources.ms_swift import MS_SWIFT
 from pipeline.sources.multimodal_ocr import MULTIMODAL_OCR
@@ -71,6 +72,7 @@ from pipeline.sources.qa_pairs import FIGUREQA, PLOTQA
 from pipeline.sources.qwen_vl import QWEN_VL
 from pipeline.sources.realcqa import REALCQA
 from pipeline.sources.refer import REFCOCO, REFCOCO_PLUS, REFCOCOG
+from pipeline.sources.refexp import GOOGLE_REFEXP, REC_EVAL
 from pipeline.sources.scene_parsing import SCENE_PARSING
 from pipeline.sources.scienceqa import SCIENCEQA
 from pipeline.sources.shikra import SHIKRA
@@ -179,6 +181,9 @@ SOURCES: tuple[Source, ...] = (
     REFCOCO,
     REFCOCO_PLUS,
     REFCOCOG,
+    GOOGLE_REFEXP,
+    REC_EVAL,
+    MDETR,
     FLICKR30K_ENTITIES,
     VG_REGIONS,
     VG_OBJECTS,
