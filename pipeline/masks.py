@@ -179,6 +179,14 @@ def draw(polygon: Sequence[float], height: int, width: int) -> Mask:
     return down.reshape(width, height).T
 
 
+def cover(polygons: Sequence[Sequence[float]], height: int, width: int) -> Mask:
+    """Return the pixels of an object whose parts are these polygons, (height, width)."""
+    mask = np.zeros((height, width), bool)
+    for polygon in polygons:
+        mask |= draw(polygon, height, width)
+    return mask
+
+
 def _line(x0: int, y0: int, x1: int, y1: int) -> tuple[Counts, Counts]:
     """Return the points of a line on the fine grid, both ends included, from first to last."""
     dx, dy = abs(x1 - x0), abs(y1 - y0)

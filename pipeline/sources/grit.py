@@ -9,6 +9,7 @@ TSV form of unilm's own scripts is not read.
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ def _has_boxes(file: Path) -> bool:
         return "ref_exps" in columns_of(file)
     if file.suffix == ".jsonl":
         return is_conversation_file(file, ("ref_exps",))
-    first = islice(tar_samples(file), FIRST)
+    with closing(tar_samples(file)) as samples:
+        first = list(islice(samples, FIRST))
     return any(b'"ref_exps"' in sample.texts.get("json", b"") for sample in first)
 
 

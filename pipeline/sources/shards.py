@@ -7,7 +7,7 @@ of a sample are neighbours.
 import gzip
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ class Sample:
 
 def tar_samples(
     file: Path, is_text: Callable[[str], bool] = TEXTS.__contains__
-) -> Iterator[Sample]:
+) -> Generator[Sample, None, None]:
     """Yield the samples of a tar or tar.gz, in its order; `is_text` tells which extensions to read.
 
     Raises:

@@ -11,6 +11,7 @@ from pipeline.masks import (
     bounds,
     compress,
     counts_of,
+    cover,
     decode,
     decompress,
     draw,
@@ -114,6 +115,15 @@ def test_a_rectangle_covers_the_pixels_between_its_edges() -> None:
     wanted = np.zeros((5, 6), bool)
     wanted[1:3, 1:4] = True
     assert np.array_equal(mask, wanted)
+
+
+def test_an_object_in_parts_covers_all_of_them_and_its_area_and_box_agree() -> None:
+    parts = [(1, 1, 4, 1, 4, 3, 1, 3), (6, 2, 8, 2, 8, 5, 6, 5), (3, 2, 7, 2, 7, 3, 3, 3)]
+    rle = encode(cover(parts, 6, 9))
+    # 6 and 6 pixels, and 4 across, of which two are the others'.
+    assert area(rle) == 6 + 6 + 4 - 2
+    assert bounds(rle) == (1, 1, 8, 5)
+    assert not decode(encode(cover([], 6, 9))).any()
 
 
 points = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=4, max_size=4)
