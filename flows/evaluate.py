@@ -1,6 +1,6 @@
 """When a run is scored: generate, score, print the table, write the page."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow, task
@@ -19,7 +19,8 @@ from catalog.statistics import Statistics
 from flows.pages import report_page
 from flows.progress import current, show_in
 from model.config import RunConfig
-from model.evaluate import Evaluation, Progress, evaluate
+from model.evaluate import Evaluation, evaluate
+from model.evaluate import Progress as Answered
 from model.scoreboard import scoreboard
 from model.suite import Asked, Suite
 from pipeline.plan import Plan
@@ -33,7 +34,7 @@ def evaluate_flow(
     split: str,
     sources: Sequence[str] | None = None,
     limit: int | None = None,
-    progress: Progress | None = None,
+    progress: Answered | None = None,
 ) -> Evaluation:
     """Score a run on one split."""
     evaluation: Evaluation = evaluate_run.fn(
@@ -99,7 +100,7 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True)
 
 
-def _bars(progress: Progress) -> Callable[[str, int, int], None]:
+def _bars(progress: Progress) -> Answered:
     """Return what shows a bar for each source that is being answered."""
     rows: dict[str, TaskID] = {}
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from catalog import Catalog
 from catalog.record import Refusal
-from flows.demo.canvas import Canvas, Split, scattered, scans_of, written
+from flows.demo.canvas import Canvas, Split, scans_of, scattered, written
 from flows.demo.flow import run_demo
 from flows.demo.questions import conversation, expressions, visual
 from flows.demo.releases import WRITERS, Size, write_releases

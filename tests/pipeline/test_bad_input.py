@@ -70,10 +70,10 @@ def outcome(source: Source, root: Path) -> tuple[int, frozenset[Refusal]] | str:
 
 
 def annotations(source: Source, root: Path) -> list[Path]:
-    """Return the files that the splits are read from, also those that lie in the folders they name."""
-    named = {file for files in source.found(root).values() for file in files}
-    inner = {file for place in named for file in (place.rglob("*") if place.is_dir() else [place])}
-    return sorted(file for file in inner if file.is_file() and file.suffix.lower() not in PICTURES)
+    """Return the files that the splits are read from, those of folders too."""
+    files = {file for files in source.found(root).values() for file in files}
+    inside = {file for folder in files if folder.is_dir() for file in folder.rglob("*")}
+    return sorted(file for file in files | inside if file.is_file() and file.suffix != ".jpg")
 
 
 def annotations_or_none(source: Source, root: Path) -> list[Path]:
@@ -116,7 +116,7 @@ def test_a_file_that_is_cut_off_or_empty_is_told(source: Source, root: Path) -> 
 def test_wrong_encodings_are_told(source: Source, root: Path) -> None:
     for file in annotations(source, root):
         if file.suffix in TEXT:
-            text = file.read_bytes().decode()
+            text = file.read_bytes().decode(errors="replace")
             for data in (text.encode("utf-16"), b"\xff" + text.encode(), text.encode() + b"\xc3"):
                 with changed(file, data):
                     outcome(source, root)
