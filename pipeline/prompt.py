@@ -129,7 +129,11 @@ def _with_boxes(content: str, row: Mapping[str, Any], boxes: BoxFormat) -> str:
         ):
             written += [content[done:start], boxes.say(content[start:end], drawn, *size)]
         else:
-            written += [content[done : match.start()], boxes.write_all(drawn, *size)]
+            text = boxes.write_all(drawn, *size)
+            before = content[done : match.start()] or "".join(written[-1:])
+            # Bare numbers keep a distance from what stands before them.
+            apart = " " if text[:1].isdigit() and before[-1:].isalnum() else ""
+            written += [content[done : match.start()], apart + text]
         done = match.end()
     return "".join([*written, content[done:]])
 

@@ -14,14 +14,14 @@ from PIL import Image
 from catalog import Catalog
 from catalog.errors import DataError
 from catalog.ledger import FileHashes
-from catalog.record import ImageRef, Record, Refusal, Region
+from catalog.record import REGION_MARK, ImageRef, Record, Refusal, Region
 from pipeline.boxes import BOXES
 from pipeline.checks import Refused, check_record
 from pipeline.ingest import ingest
 from pipeline.jobs import Job
 from pipeline.masks import decode
 from pipeline.prompt import conversation
-from pipeline.sources import find
+from pipeline.sources import SOURCES, find
 from pipeline.sources.base import Bad
 from pipeline.sources.refer import read_refs
 from pipeline.sources.regions import FRACTIONS, flags, placed, relative_box, segmentation
@@ -235,3 +235,19 @@ def test_a_ref_of_no_known_split_is_refused_once(tmp_path: Path) -> None:
     reasons = [item.reason for item in items if isinstance(item, Refusal)]
     assert reasons.count("unknown_split") == 2
     assert reasons.count("wrong_type") == 1
+
+
+@pytest.mark.parametrize("name", [s.name for s in SOURCES if s.family == "region"])
+def test_every_mark_is_written_in_every_convention(name: str, tmp_path: Path) -> None:
+    for row in rows_of(name, tmp_path):
+        marks = sum(
+            len(match[1].split(","))
+            for message in row["messages"]
+            for match in REGION_MARK.finditer(message["content"])
+        )
+        for form in BOXES.values():
+            turns = conversation(row, form)
+            assert not any(REGION_MARK.search(turn.content) for turn in turns)
+            if marks and row["task"] != "grounding":
+                written = [form.read(turn.content, 40, 30) for turn in turns]
+                assert sum(map(len, written)) >= marks
