@@ -112,30 +112,25 @@ def _grounding(turns: Sequence[Turn], row: Mapping[str, Any], boxes: BoxFormat) 
 
 def _with_boxes(content: str, row: Mapping[str, Any], boxes: BoxFormat) -> str:
     """Write the boxes of the regions a message marks; places without a region are ordinary text."""
-    regions, written, done = row["regions"], [], 0
+    regions, written, done = row["regions"], "", 0
     for match in REGION_MARK.finditer(content):
         places = [int(place) for place in match[1].split(",")]
         if max(places) >= len(regions):
             continue
         marked = [regions[place] for place in places]
         image = marked[0]["image"]
-        drawn = [region["box"] for region in marked if region["box"] is not None]
         size = (row["widths"][image], row["heights"][image]) if image < row["n_images"] else (1, 1)
-        start, end = marked[0].get("span") or (match.start(), match.start())
-        if (
-            done <= start < end
-            and content[end : match.start()].strip() == ""
-            and end <= match.start()
-        ):
-            written += [content[done:start], boxes.say(content[start:end], drawn, *size)]
+        drawn = [region["box"] for region in marked if region["box"] is not None]
+        start, end = marked[0].get("span") or (0, 0)
+        if done <= start < end <= match.start() and not content[end : match.start()].strip():
+            written += content[done:start] + boxes.say(content[start:end], drawn, *size)
         else:
+            written += content[done : match.start()]
             text = boxes.write_all(drawn, *size)
-            before = content[done : match.start()] or "".join(written[-1:])
             # Bare numbers keep a distance from what stands before them.
-            apart = " " if text[:1].isdigit() and before[-1:].isalnum() else ""
-            written += [content[done : match.start()], apart + text]
+            written += " " + text if text[:1].isdigit() and written[-1:].isalnum() else text
         done = match.end()
-    return "".join([*written, content[done:]])
+    return written + content[done:]
 
 
 def _question(content: str) -> str:
