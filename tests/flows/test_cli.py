@@ -12,6 +12,7 @@ import yaml
 from catalog import Catalog
 from pipeline.ingest import ingest
 from pipeline.jobs import Job
+from pipeline.sources import SOURCES
 from tests.official import write_alpaca, write_vqav2
 from tests.tokenizer import make_tokenizer
 
@@ -119,7 +120,7 @@ def test_peek_prints_one_object_a_line() -> None:
     items = [json.loads(line) for line in lines]
     assert {"source", "split", "native_id", "task", "images", "regions"} <= set(items[0])
     assert [item["refused"] for item in items if "refused" in item] == ["no_annotation"]
-    assert len(cuvee("sources", "--json").splitlines()) == 10
+    assert len(cuvee("sources", "--json").splitlines()) == len(SOURCES)
 
 
 @pytest.mark.parametrize(
