@@ -246,6 +246,19 @@ def trace(
 
 
 @app.command()
+def export(
+    plan: Annotated[str, typer.Argument(help="Plan id, its beginning, or its folder.")],
+    to: Annotated[str, typer.Option(help="webdataset, parquet, mds, energon, xtuner or llava")],
+    out: Annotated[Path, typer.Option(help="Folder to write; a rerun goes on where it stopped.")],
+    catalog: Annotated[Path | None, typer.Option(help="Folder of the catalog.")] = None,
+) -> None:
+    """Write a plan's samples, in the order of training, for another trainer."""
+    from flows.export import run_export
+
+    run_export(Console(), plan, to, out, catalog=catalog)
+
+
+@app.command()
 def verify(catalog: CatalogOption) -> None:
     """Hash every stored picture again; name the damaged ones, for the next ingest to store again."""
     from flows.statistics import show_verification

@@ -21,11 +21,12 @@ from catalog.errors import CuveeError, UserError
 from catalog.images import ImageStore
 from catalog.parts import Part
 from pipeline.batch import IGNORE, IMAGE_TOKEN, Batch
-from pipeline.encode import PICTURE, from_bytes, truncate
+from pipeline.encode import PICTURE, from_bytes, unfold
 from pipeline.image import blank, decode
 from pipeline.plan import Pack, Plan
 from pipeline.policy import ImagePolicy
 
+assert IMAGE_TOKEN == PICTURE, "encodings and batches mark pictures alike"
 OnDamage = Literal["stop", "substitute"]
 
 
@@ -147,16 +148,8 @@ class Collator:
                 damaged += 1
                 size = (self._row(part, row, name)[number] for name in ("widths", "heights"))
                 pictures.append(blank(*size, self._policy))
-        tokens = [len(tiles) * self._policy.tokens for tiles in pictures]
-        # The plan counts on a sample longer than a pack being cut to its room for text.
-        short, mask = truncate(*from_bytes(encoded.texts[row]), self._length - sum(tokens))
-        ids = short.astype(np.int64)
-        if tokens:
-            marks = ids == PICTURE
-            repeats = np.ones(len(ids), np.int64)
-            repeats[marks] = tokens
-            ids[marks] = IMAGE_TOKEN
-            ids, mask = np.repeat(ids, repeats), np.repeat(mask, repeats)
+        visual = [len(tiles) * self._policy.tokens for tiles in pictures]
+        ids, mask = unfold(*from_bytes(encoded.texts[row]), visual, self._length)
         return ids, mask, pictures, damaged
 
     def _bytes(self, place: int) -> memoryview:

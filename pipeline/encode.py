@@ -32,7 +32,16 @@ from pipeline.prompt import (
     render,
 )
 
-__all__ = ["PICTURE", "Encoder", "EncoderConfig", "encode", "from_bytes", "to_bytes", "truncate"]
+__all__ = [
+    "PICTURE",
+    "Encoder",
+    "EncoderConfig",
+    "encode",
+    "from_bytes",
+    "to_bytes",
+    "truncate",
+    "unfold",
+]
 
 ENCODE_VERSION = 2
 """Raise when the same samples would give other tokens."""
@@ -208,6 +217,25 @@ def truncate(ids: Ids, mask: Mask, text: int) -> tuple[Ids, Mask]:
         return ids, mask
     keep = pictures | (np.cumsum(~pictures) <= text)
     return ids[keep], mask[keep]
+
+
+def unfold(
+    ids: Ids, mask: Mask, visual: Sequence[int], length: int
+) -> tuple[NDArray[np.int64], Mask]:
+    """Return a sample as it stands in a pack: each picture as its number of visual tokens.
+
+    The plan counts on a sample longer than a pack being cut to its room for text.
+
+    >>> unfold(np.array([5, -1, 6], np.int32), np.array([0, 0, 1], bool), [2], 8)[0].tolist()
+    [5, -1, -1, 6]
+    """
+    short, mask = truncate(ids, mask, length - sum(visual))
+    tokens = short.astype(np.int64)
+    if visual:
+        repeats = np.ones(len(tokens), np.int64)
+        repeats[tokens == PICTURE] = visual
+        tokens, mask = np.repeat(tokens, repeats), np.repeat(mask, repeats)
+    return tokens, mask
 
 
 def encode(

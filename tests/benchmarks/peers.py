@@ -70,9 +70,7 @@ def hf_datasets(folder: Path, samples: Sequence[Sample], order: Order, *, batch:
 
 
 def mosaic(folder: Path, samples: Sequence[Sample], order: Order) -> Read:
-    import transformers.feature_extraction_utils  # noqa: F401 (looks for torchvision by itself)
-
-    _stand_in_for_torchvision()
+    stand_in_for_torchvision()
     streaming = importlib.import_module("streaming")
     columns = {"image": "bytes", "text": "bytes"}
     with streaming.MDSWriter(out=str(folder / "mds"), columns=columns) as writer:
@@ -91,8 +89,10 @@ def mosaic(folder: Path, samples: Sequence[Sample], order: Order) -> Read:
     return read
 
 
-def _stand_in_for_torchvision() -> None:
+def stand_in_for_torchvision() -> None:
     """MosaicML's package imports torchvision for vision data sets that are not used here."""
+    # It also imports this, which looks for torchvision by itself.
+    importlib.import_module("transformers.feature_extraction_utils")
     try:
         importlib.import_module("torchvision.datasets")
     except (ImportError, RuntimeError):
