@@ -1,7 +1,7 @@
 """The catalog: a folder of Delta tables, opened at one version."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from catalog import schema, tables
 from catalog.errors import UserError
 from catalog.images import ImageStore
 from catalog.parts import write_part
+from catalog.remote import CACHE_BYTES, Remote, is_remote
+from catalog.remote_images import RemoteImages
 
 MARK = "cuvee.json"
 TABLES: dict[str, tuple[pa.Schema, tuple[str, ...]]] = {
@@ -33,8 +35,16 @@ class Catalog:
     belong to it. Pictures are only ever added, so an older catalog finds all of its own.
     """
 
-    def __init__(self, path: Path, version: int, refusals_version: int | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        version: int,
+        refusals_version: int | None,
+        remote: Remote | None = None,
+    ) -> None:
         self.path = path
+        """The catalog's folder; of one on an object store, its local shadow."""
+        self.remote = remote
         self.version = version
         self._refusals_version = refusals_version
 
@@ -51,12 +61,32 @@ class Catalog:
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: Path | str, version: int | None = None) -> "Catalog":
-        """Open a catalog at a version, by default the newest.
+    def open(
+        cls,
+        path: Path | str,
+        version: int | None = None,
+        *,
+        storage_options: Mapping[str, str] | None = None,
+        shadow: Path | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> "Catalog":
+        """Open a catalog at a version, by default the newest; one on an object store for reading.
+
+        Args:
+            path: a folder, or a URL such as `s3://bucket/prefix` or `az://container/prefix`.
+            version: of the table `samples`.
+            storage_options: of the object store, as Delta Lake and obstore name them.
+            shadow: where the local shadow of an object store lies; by default in the user's cache.
+            cache_bytes: pictures of an object store kept in the shadow, at most.
 
         Raises:
             UserError: no catalog there, no such version, or it was made by a newer program.
         """
+        remote = None
+        if isinstance(path, str) and is_remote(path):
+            remote = Remote(path, storage_options, shadow, cache_bytes)
+            remote.refresh()
+            path = remote.shadow
         path = Path(path)
         if not (path / MARK).exists():
             raise UserError(
@@ -71,23 +101,28 @@ class Catalog:
         table = tables.open_table(path / "samples", version)
         said = tables.metadata_of(path / "samples", table.version())
         refusals = said.get("refusals_version")
-        return cls(path, table.version(), None if refusals is None else int(refusals))
+        return cls(path, table.version(), None if refusals is None else int(refusals), remote)
 
     def samples(self) -> pl.LazyFrame:
         """Return all samples of this version."""
-        return tables.scan(self.path / "samples", self.version)
+        return self._scan("samples", self.version)
 
     def images(self) -> pl.LazyFrame:
         """Return all stored pictures."""
-        return tables.scan(self.path / "images")
+        return self._scan("images")
 
     def refusals(self) -> pl.LazyFrame:
         """Return what was refused, and why."""
-        return tables.scan(self.path / "refusals", self._refusals_version)
+        return self._scan("refusals", self._refusals_version)
 
     def encodings(self, encoder: str) -> pl.LazyFrame:
         """Return the encodings made by one encoder (its fingerprint)."""
-        return tables.scan(self.path / "encodings").filter(pl.col("encoder") == encoder)
+        return self._scan("encodings").filter(pl.col("encoder") == encoder)
+
+    def _scan(self, table: str, version: int | None = None) -> pl.LazyFrame:
+        if self.remote:
+            return tables.scan_remote(f"{self.remote.url}/{table}", version, self.remote.options)
+        return tables.scan(self.path / table, version)
 
     def sources(self) -> list[str]:
         """Return the names of the sources that have been ingested."""
@@ -156,6 +191,8 @@ class Catalog:
 
     @cached_property
     def _images(self) -> ImageStore:
+        if self.remote:
+            return RemoteImages(self.files("images"), self.path / ".cache", self.remote)
         return ImageStore(self.files("images"), self.path / ".cache")
 
     def image_store(self) -> ImageStore:
@@ -169,6 +206,24 @@ class Catalog:
             UserError: no such picture.
         """
         return self._images.get(image_id)
+
+    def plan_file(self, plan_id: str) -> Path:
+        """Return the local file of a committed plan, by its id or the id's beginning.
+
+        Raises:
+            UserError: there is no such plan, or more than one.
+        """
+        found = [
+            file
+            for file in tables.live_files(self.path / "plans")
+            if file.parent.name.startswith(f"plan={plan_id}")
+        ]
+        if len(found) != 1:
+            raise UserError(
+                f"{len(found)} plans named {plan_id or '(any)'}",
+                fix="`cuvee plan RECIPE --catalog DIR` prints the id",
+            )
+        return self.remote.fetch(found[0]) if self.remote else found[0]
 
     def picture_files(self, source: str) -> Iterator[tuple[str, str]]:
         """Yield (path relative to the root, picture id) of a source's pictures that are plain files."""

@@ -105,6 +105,10 @@ class Part:
     def __len__(self) -> int:
         return len(self._offsets)
 
+    def span(self, row: int) -> tuple[int, int]:
+        """Return the first byte of a row's value in the file, and its size."""
+        return self._offsets[row], self._sizes[row]
+
     def __getitem__(self, row: int) -> memoryview:
         """Return the bytes of a row without copying them."""
         start = self._offsets[row]

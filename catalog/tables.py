@@ -80,6 +80,12 @@ def scan(folder: Path, version: int | None = None) -> pl.LazyFrame:
     return pl.scan_delta(open_table(folder, version))
 
 
+def scan_remote(url: str, version: int | None, options: Mapping[str, str]) -> pl.LazyFrame:
+    """Return a lazy frame over a table on an object store."""
+    table = DeltaTable(url, version=version, storage_options=dict(options))
+    return pl.scan_delta(table, storage_options=dict(options))
+
+
 def add(
     folder: Path,
     schema: pa.Schema,

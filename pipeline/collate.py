@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -27,6 +28,8 @@ from pipeline.plan import Pack, Plan
 from pipeline.policy import ImagePolicy
 
 assert IMAGE_TOKEN == PICTURE, "encodings and batches mark pictures alike"
+WAIT = 600.0
+"""Longest wait for one batch, in seconds, before the run stops with a message."""
 OnDamage = Literal["stop", "substitute"]
 
 
@@ -52,22 +55,34 @@ class Draft:
     """Tiles of row i stand in the batch's pixels from tiles[i] to tiles[i + 1]."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """The bytes of a pack, read ahead from an object store."""
+
+    texts: list[bytes]
+    """Of each member."""
+    pictures: dict[int, memoryview]
+    """Place in the store -> bytes."""
+
+
 class Collator:
     """Fills batches of one plan. Any number of threads may fill rows at the same time."""
 
     def __init__(
         self,
         plan: Plan,
-        catalog: Path,
+        catalog: Path | Catalog,
         *,
         verify: bool = False,
         on_damage: OnDamage = "stop",
         pin: bool | None = None,
         store: ImageStore | None = None,
     ) -> None:
-        self.plan, self.folder = plan, catalog
+        opened = catalog if isinstance(catalog, Catalog) else None
+        self.plan, self.folder = plan, opened.path if opened else Path(str(catalog))
+        self.remote = opened.remote if opened else None
         self.verify, self.on_damage = verify, on_damage
-        self._store = store or Catalog.open(catalog).image_store()
+        self._store = store or (opened or Catalog.open(self.folder)).image_store()
         self._policy = ImagePolicy.model_validate(plan.header["recipe"]["image"])
         self._length = int(plan.header["recipe"]["packing"]["tokens"])
         self._pin = torch.cuda.is_available() if pin is None else pin
@@ -97,13 +112,37 @@ class Collator:
         # Pinned memory is copied to the device while the device computes.
         return torch.empty(shape, dtype=kind, pin_memory=self._pin)
 
-    def fill(self, draft: Draft, row: int) -> int:
+    def fetch(self, draft: Draft, row: int) -> Fetched:
+        """Read all bytes of a pack from an object store, near ones together.
+
+        Raises:
+            CuveeError: the store does not give them; says in which step.
+        """
+        assert self.remote
+        pack = draft.packs[row]
+        try:
+            members = [
+                (self._encoded(part), place, self._file(part))
+                for part, place in zip(pack.parts.tolist(), pack.rows.tolist(), strict=True)
+            ]
+            texts = self.remote.texts([(file, *e.texts.span(p)) for e, p, file in members])
+            places = [e.places[e.bounds[p] : e.bounds[p + 1]].tolist() for e, p, _ in members]
+            stored = [place for some in places for place in some if place >= 0]
+            pictures = dict(zip(stored, self._store.load(stored), strict=True))
+        except CuveeError as error:
+            raise CuveeError(f"step {draft.batch.step}: {error}") from error
+        return Fetched(texts=texts, pictures=pictures)
+
+    def fill(self, draft: Draft, row: int, fetched: Future[Fetched] | None = None) -> int:
         """Write a pack's samples into a row of the batch; return how many pictures were substituted.
+
+        Of an object store, `fetched` holds the bytes that `fetch` read ahead.
 
         Raises:
             CuveeError: a sample cannot be loaded; says which, from which file, in which step.
         """
         batch, pack = draft.batch, draft.packs[row]
+        held = fetched.result(WAIT) if fetched else self.fetch(draft, row) if self.remote else None
         pixels = batch.pixels[draft.tiles[row] : draft.tiles[row + 1]]
         line = _Line(*(getattr(batch, name)[row].numpy() for name in _Line.__slots__))
         start = used = damaged = 0
@@ -111,7 +150,8 @@ class Collator:
             zip(pack.parts.tolist(), pack.rows.tolist(), strict=True), start=1
         ):
             try:
-                ids, mask, pictures, bad = self._sample(part, place)
+                text = held.texts[member - 1] if held else None
+                ids, mask, pictures, bad = self._sample(part, place, text, held)
             except Exception as error:
                 raise self._stopped(batch.step, pack, member - 1, error) from error
             end = start + len(ids)
@@ -132,7 +172,7 @@ class Collator:
         return damaged
 
     def _sample(
-        self, part: int, row: int
+        self, part: int, row: int, text: bytes | None, held: Fetched | None
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_], list[Tensor], int]:
         """Return a sample's tokens and loss mask, pictures unfolded; their tiles; damaged ones."""
         encoded = self._encoded(part)
@@ -140,7 +180,7 @@ class Collator:
         first, end = encoded.bounds[row], encoded.bounds[row + 1]
         for number, place in enumerate(encoded.places[first:end]):
             try:
-                pictures.append(decode(self._bytes(place), self._policy))
+                pictures.append(decode(self._bytes(place, held), self._policy))
             except (OSError, ValueError, RuntimeError, CuveeError) as error:
                 if self.on_damage == "stop":
                     image_id = self._row(part, row, "image_ids")[number]
@@ -149,13 +189,13 @@ class Collator:
                 size = (self._row(part, row, name)[number] for name in ("widths", "heights"))
                 pictures.append(blank(*size, self._policy))
         visual = [len(tiles) * self._policy.tokens for tiles in pictures]
-        ids, mask = unfold(*from_bytes(encoded.texts[row]), visual, self._length)
+        ids, mask = unfold(*from_bytes(text or encoded.texts[row]), visual, self._length)
         return ids, mask, pictures, damaged
 
-    def _bytes(self, place: int) -> memoryview:
+    def _bytes(self, place: int, held: Fetched | None) -> memoryview:
         if place < 0:
             raise CuveeError("the catalog does not have it any more")
-        data = self._store.at(place)
+        data = held.pictures[place] if held else self._store.at(place)
         if self.verify and hashlib.sha256(data).digest() != self._store.digest(place):
             raise CuveeError("damaged: its bytes do not match its id")
         return data
@@ -171,6 +211,8 @@ class Collator:
 
     def _opened(self, part: int) -> _Encoded:
         file = self._file(part)
+        if self.remote:
+            self.remote.skeleton(file)
         if not file.exists():
             raise UserError(f"{file} is gone", fix="run `cuvee plan` again")
         ids = pq.read_table(file, columns=["image_ids"], use_threads=False)[

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, perf_counter
 
+from catalog import Catalog
 from catalog.errors import CuveeError, UserError
 from pipeline.batch import Batch
-from pipeline.collate import Collator, Draft, OnDamage
+from pipeline.collate import WAIT, Collator, Draft, Fetched, OnDamage
 from pipeline.plan import Plan
 
-WAIT = 600.0
-"""Longest wait for one batch, in seconds, before the run stops with a message."""
+FETCHERS = 16
+"""Packs whose bytes are read at the same time from an object store."""
+AHEAD = 16
+"""Steps prepared ahead of an object store, at least: its answers take long, not much work."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,7 +66,7 @@ class PlanLoader:
         self,
         plan: Plan,
         *,
-        catalog: Path | None = None,
+        catalog: Path | Catalog | None = None,
         rank: int = 0,
         world_size: int = 1,
         start_step: int = 0,
@@ -124,25 +127,39 @@ class PlanLoader:
 
     def _ahead(self) -> Iterator[tuple[Batch, int, float, int]]:
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="loader")
+        remote = self._collator.remote is not None
+        fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch") if remote else None
+        prefetch = max(self.prefetch, AHEAD) if remote else self.prefetch
         ahead: deque[tuple[Draft, list[Future[int]]]] = deque()
         following = self.step
         try:
             while self.step < self.plan.steps:
                 started = perf_counter()
-                while following < self.plan.steps and len(ahead) < self.prefetch:
+                while following < self.plan.steps and len(ahead) < prefetch:
                     draft = self._draft(following)
                     # A task a row: all threads work on the batch that is needed first.
-                    rows = range(len(draft.packs))
-                    ahead.append(
-                        (draft, [pool.submit(self._collator.fill, draft, row) for row in rows])
-                    )
+                    ahead.append((draft, self._submit(draft, pool, fetchers)))
                     following += 1
                 depth = sum(all(future.done() for future in futures) for _, futures in ahead)
                 draft, futures = ahead.popleft()
                 damaged = self._filled(futures)
                 yield draft.batch, damaged, perf_counter() - started, depth
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for each in (fetchers, pool):
+                if each:
+                    each.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(
+        self, draft: Draft, pool: ThreadPoolExecutor, fetchers: ThreadPoolExecutor | None
+    ) -> list[Future[int]]:
+        fill, fetch = self._collator.fill, self._collator.fetch
+        futures = []
+        for row in range(len(draft.packs)):
+            fetched: Future[Fetched] | None = (
+                fetchers.submit(fetch, draft, row) if fetchers else None
+            )
+            futures.append(pool.submit(fill, draft, row, fetched))
+        return futures
 
     def _filled(self, futures: list[Future[int]]) -> int:
         """Wait for the rows of a batch; return how many pictures were substituted."""

@@ -193,7 +193,7 @@ def test_whatever_goes_wrong_in_a_worker_reaches_the_trainer(
 def test_no_wait_is_without_end(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     stuck = Event()
 
-    def hang(collator: Collator, draft: Draft, row: int) -> int:
+    def hang(collator: Collator, draft: Draft, row: int, fetched: object) -> int:
         assert stuck.wait(60)
         return 0
 
