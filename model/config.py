@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
 
+from model.connector.config import MLP, Connector
 from pipeline.config import load_yaml
 
 Part = Literal["vision", "connector", "language"]
@@ -43,14 +44,6 @@ class Tower(_Strict):
         if (self.path is None) == (self.config is None):
             raise ValueError("give either `path` or `config`")
         return self
-
-
-class Connector(_Strict):
-    """From patch features to visual tokens."""
-
-    kind: Literal["mlp"] = "mlp"
-    merge: int = Field(default=1, ge=1)
-    """Patches a side that become one visual token: 2 makes four patches one (pixel shuffle)."""
 
 
 class Optim(_Strict):
@@ -91,7 +84,7 @@ class RunConfig(_Strict):
     seed: int = Field(default=0, ge=0)
     vision: Tower
     language: Tower
-    connector: Connector = Connector()
+    connector: Connector = MLP()
     optim: Optim = Optim()
     freeze: tuple[Part, ...] = ()
     steps: int | None = Field(default=None, ge=1)

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.nn import functional
 
 from catalog.errors import UserError
 from model.config import RunConfig, Tower
-from model.connector import MLPConnector
+from model.connector.build import build_connector
+from model.connector.config import Connector
 from model.language import build_language
 from model.vision import Vision, build_vision
 from pipeline.batch import IGNORE, IMAGE_TOKEN, Batch
@@ -22,7 +24,7 @@ from pipeline.policy import ImagePolicy
 class CuveeModel(nn.Module):
     """A vision-language model over packed rows."""
 
-    def __init__(self, vision: Vision, connector: MLPConnector, language: Any, side: int) -> None:
+    def __init__(self, vision: Vision, connector: Any, language: Any, side: int) -> None:
         super().__init__()
         self.vision, self.connector, self.language = vision, connector, language
         self.side = side
@@ -37,16 +39,17 @@ class CuveeModel(nn.Module):
         """
         torch.manual_seed(config.seed)
         vision = build_vision(config.vision, policy.size)
-        merge, patches = config.connector.merge, vision.patches(policy.size)
-        if patches % merge or (patches // merge) ** 2 != policy.tokens:
+        patches = vision.patches(policy.size)
+        made = config.connector.tokens(patches)
+        if made != policy.tokens:
             raise UserError(
-                f"a tile of {policy.size} pixels gives {patches} x {patches} patches, merged {merge} x "
-                f"{merge}: {(patches / merge) ** 2:g} visual tokens; the plan counts {policy.tokens}",
-                fix="change patch_size or connector.merge, or `image` in the recipe, and plan again",
+                f"a tile of {policy.size} pixels gives {patches} x {patches} patches, "
+                f"{config.connector.words()}: {made:g} visual tokens; the plan counts {policy.tokens}",
+                fix="change patch_size or `connector`, or `image` in the recipe, and plan again",
             )
         language = build_language(config.language, vocabulary, config.attention)
         width = int(language.config.hidden_size)
-        connector = MLPConnector(vision=vision.width, language=width, merge=merge)
+        connector = build_connector(config.connector, vision=vision.width, language=width)
         model = cls(vision, connector, language, policy.size)
         for part in config.freeze:
             getattr(model, part).requires_grad_(False)
@@ -148,7 +151,8 @@ class CuveeModel(nn.Module):
         self.vision.tower.save_pretrained(folder / "vision")
         self.language.save_pretrained(folder / "language")
         save_file(dict(self.connector.state_dict()), folder / "connector.safetensors")
-        values = {"schema": 1, "side": self.side, "merge": self.connector.merge}
+        chosen = self.connector.config.model_dump(mode="json")
+        values = {"schema": 2, "side": self.side, "connector": chosen}
         (folder / "cuvee.json").write_text(json.dumps(values))
 
     @classmethod
@@ -166,7 +170,10 @@ class CuveeModel(nn.Module):
         vision = build_vision(Tower(path=folder / "vision"), values["side"])
         language = build_language(Tower(path=folder / "language"), 0, attention)
         width = int(language.config.hidden_size)
-        connector = MLPConnector(vision=vision.width, language=width, merge=values["merge"])
+        # Before schema 2 there was one kind, and only its `merge` was kept.
+        chosen = values.get("connector") or {"merge": values["merge"]}
+        config = TypeAdapter[Connector](Connector).validate_python(chosen)
+        connector = build_connector(config, vision=vision.width, language=width)
         connector.load_state_dict(load_file(folder / "connector.safetensors"))
         return cls(vision, connector, language, values["side"])
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from catalog.errors import CuveeError, UserError
-from model import checkpoint, connector, vlm
+from model import checkpoint, vlm
 from model import train as trainer
 from model.config import RunConfig
 from model.language import vocabulary_of
@@ -252,7 +252,7 @@ def test_micro_batches_hold_the_rows_with_their_pictures(rows: list[list[int]], 
 
 
 def test_the_examples_in_the_text_are_true() -> None:
-    for module in (connector, trainer, vlm):
+    for module in (trainer, vlm):
         assert doctest.testmod(module).failed == 0
 
 
