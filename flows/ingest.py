@@ -126,7 +126,9 @@ def run_ingest(
             ),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=console, transient=brief) as progress:
+        with Progress(
+            *columns, console=console, transient=brief, disable=brief and not console.is_terminal
+        ) as progress:
             show_in(progress)
             problems |= ingest_flow.with_options(task_runner=chosen)(catalog, stale)
     if not brief:

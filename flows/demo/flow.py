@@ -63,7 +63,9 @@ class _Teller:
             TimeElapsedColumn(),
         )
         self._told = began
-        with Progress(*columns, console=self.console, transient=True) as bar:
+        with Progress(
+            *columns, console=self.console, transient=True, disable=not self.console.is_terminal
+        ) as bar:
             self._bar = bar
             bar.add_task(name, total=None, text="")
             yield stage

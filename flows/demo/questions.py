@@ -67,15 +67,18 @@ def expressions(canvas: Canvas) -> list[Expression]:
 
 
 def conversation(canvas: Canvas) -> list[Asked]:
-    """Return the turns of a talk about a canvas: everything on it, and single questions, in any order."""
+    """Return the turns of a talk about a canvas: everything, digit by digit, or place by place.
+
+    No turn tells what a later one asks: each answer must be seen, none can be copied.
+    """
     random = generator("conversation", canvas.number)
     everything = ", ".join(f"{slip.place} {slip.digit}" for slip in canvas.slips)
-    turns = [
-        Asked(question="What is on the desk?", answer=everything, kind="what is"),
-        *(which(slip) for slip in canvas.slips),
-        *(where(slip) for slip in canvas.single),
-        how_many(canvas),
-    ]
+    kinds = (
+        [Asked(question="What is on the desk?", answer=everything, kind="what is")],
+        [which(slip) for slip in canvas.slips],
+        [where(slip) for slip in canvas.single],
+    )
+    turns = kinds[int(random.integers(3))] or kinds[0]
     return [turns[i] for i in random.permutation(len(turns))]
 
 

@@ -26,7 +26,7 @@ TEMPLATE = (
 SPECIALS = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 LEARNT = 400
 """Pictures of each kind whose words the tokenizer learns from."""
-WEIGHTS = {"vqav2": 3, "refcoco": 4, "llava": 4, "textvqa": 1, "docvqa": 1, "alpaca": 0.1}
+WEIGHTS = {"vqav2": 4, "refcoco": 5, "llava": 6, "textvqa": 1, "docvqa": 1, "alpaca": 0.1}
 """Source -> its weight in the recipe, in samples."""
 PATCH, MERGE = 16, 3
 """Pixels a side of a patch; patches a side of a visual token."""
@@ -37,11 +37,11 @@ class Settings:
     """How large the demo is."""
 
     size: Size = field(default_factory=Size)
-    samples: int = 48_000
+    samples: int = 60_000
     """Budget of the plan."""
     vocabulary: int = 768
-    packs_per_step: int = 4
-    checkpoint_every: int = 100
+    packs_per_step: int = 3
+    checkpoint_every: int = 200
 
 
 FULL = Settings()
