@@ -14,6 +14,7 @@ from transformers.masking_utils import sdpa_mask
 
 from catalog.errors import UserError
 from model.config import RunConfig
+from model.language import ENDS
 from model.vlm import CuveeModel
 from pipeline.batch import IMAGE_TOKEN, Batch
 from pipeline.policy import ImagePolicy
@@ -192,3 +193,17 @@ def test_another_tile_size_interpolates_the_positions(tmp_path: Path) -> None:
     model = CuveeModel.build(config, ImagePolicy(size=24, tokens=9), VOCABULARY)
     visual = model.embed(torch.tensor([[IMAGE_TOKEN] * 9]), torch.zeros(1, 3, 24, 24))
     assert visual.shape == (1, 9, 32)
+
+
+def test_a_tower_without_residual_branches_begins_as_the_identity() -> None:
+    model = tiny(
+        vision={"config": VISION, "residual": 0.0}, language={"config": LANGUAGE, "residual": 0.0}
+    )
+    inputs = torch.randn(1, 5, LANGUAGE["hidden_size"])
+    base = model.language.base_model
+    assert torch.equal(base(inputs_embeds=inputs).last_hidden_state, base.norm(inputs))
+    whole = tiny().language.base_model
+    assert not torch.allclose(whole(inputs_embeds=inputs).last_hidden_state, whole.norm(inputs))
+    ends = [p for name, p in model.vision.named_parameters() if name.endswith(ENDS)]
+    assert ends
+    assert not any(p.any() for p in ends)
