@@ -36,8 +36,17 @@ def options(
 def sources(
     as_json: JsonOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown tables.")] = False,
+    check: Annotated[
+        Path | None, typer.Option(help="Compare this catalog's counts with the official ones.")
+    ] = None,
 ) -> None:
     """List the official formats that can be read."""
+    if check is not None:
+        from flows.statistics import show_proof
+
+        if missed := show_proof(Console(), check):
+            raise CuveeError(f"{missed} splits do not hold what their release states")
+        return
     from pipeline.listing import sources_markdown
     from pipeline.peek import sources_json, sources_table
 

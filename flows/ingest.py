@@ -16,6 +16,7 @@ from catalog.errors import CuveeError, UserError
 from flows.progress import current, show_in
 from pipeline.ingest import Built, build, commit, cut, survey
 from pipeline.jobs import Job
+from pipeline.proof import count_table, counts_of
 
 RUNNERS = ("process", "thread", "ray", "dask")
 
@@ -139,18 +140,11 @@ def run_ingest(
 
 
 def _summary(catalog: Catalog, jobs: Sequence[Job], stale: Sequence[Job]) -> Table:
-    table = Table(title=f"{catalog.path}, version {catalog.version}", title_justify="left")
-    for name in ("source", "split"):
-        table.add_column(name)
-    for name in ("records", "refused", "official"):
-        table.add_column(name, justify="right")
-    table.add_column("")
     redone = {job.label for job in stale}
-    counts = catalog.counts()
-    for job in jobs:
-        official = job.reader().official
-        for split, (records, refused) in sorted(counts.get(job.label, {}).items()):
-            state = "ingested" if job.label in redone else "up to date"
-            known = f"{official[split]:,}" if split in official else "-"
-            table.add_row(job.label, split, f"{records:,}", f"{refused:,}", known, state)
-    return table
+    states = {job.label: "ingested" if job.label in redone else "up to date" for job in jobs}
+    counts = counts_of(catalog, {job.label: job.source for job in jobs})
+    return count_table(
+        f"{catalog.path}, version {catalog.version}",
+        [count for count in counts if count.source in states],
+        states,
+    )

@@ -19,6 +19,7 @@ from pipeline.mixture import Mixture
 from pipeline.plan import Plan
 from pipeline.preflight import preflight, preview_tables
 from pipeline.preview import preview
+from pipeline.proof import count_table, counts_of
 
 BAR = 30
 """Characters of the longest bar."""
@@ -141,3 +142,11 @@ def show_verification(console: Console, catalog: Path) -> int:
     if damaged or any(gone.values()):
         console.print("`cuvee ingest` stores them again from the official files", highlight=False)
     return len(damaged) or sum(len(ids) for ids in gone.values())
+
+
+def show_proof(console: Console, folder: Path) -> int:
+    """Print found against official counts of every split; return how many do not match."""
+    catalog = Catalog.open(folder)
+    counts = counts_of(catalog)
+    console.print(count_table(f"{folder}, version {catalog.version}", counts, {}))
+    return sum(not count.matches for count in counts)

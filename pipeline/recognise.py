@@ -21,7 +21,7 @@ from pipeline.sources.base import listing
 RECORDS = 20
 """Items read from each of the first splits."""
 SPLITS = 3
-CANDIDATES = 12
+CANDIDATES = 16
 """So many sources, the likeliest by their files, are read."""
 SECONDS = 8.0
 """After this time no further candidate is read."""
