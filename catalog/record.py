@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
@@ -95,7 +95,7 @@ class Record:
     def content_id(self) -> str:
         """SHA-256 of all fields, as hex: tells a changed record from an unchanged one."""
         return hashlib.sha256(
-            orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+            orjson.dumps(self, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
         ).hexdigest()
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -31,7 +31,7 @@ from pipeline.jobs import Job
 from pipeline.sources import Source
 from pipeline.sources.regions import placed
 
-INGEST_VERSION = 1
+INGEST_VERSION = 2
 """Raise when the same official bytes would give other rows."""
 CHUNK_RECORDS = 5_000
 """Records in one chunk: some seconds of work with pictures."""
@@ -120,7 +120,8 @@ def cut(job: Job, catalog: Path, chunk_records: int = CHUNK_RECORDS) -> list[Chu
         for split, files in splits_of(source, job).items():
             contents = {_relative(file, job.root): hashes.of(file) for file in files}
             items = source.read(job.root, split)
-            for number, part in enumerate(_chunked(_unique(items), chunk_records)):
+            for number, checked in enumerate(_chunked(_checked(items), chunk_records)):
+                part = [item for item, _ in checked]
                 chunk = Chunk(
                     source=source.name,
                     family=source.family,
@@ -132,7 +133,7 @@ def cut(job: Job, catalog: Path, chunk_records: int = CHUNK_RECORDS) -> list[Chu
                     count=len(part),
                     files=contents,
                     containers=_containers(part, job.root, hashes),
-                    key=_key(source, job.settings, split, part),
+                    key=_key(source, job.settings, split, (content for _, content in checked)),
                     staging=staging,
                 )
                 _write(chunk.spool, pickle.dumps(part, protocol=5))
@@ -257,19 +258,29 @@ def _refusal(record: Record, reason: Refused) -> Refusal:
     )
 
 
-def _unique(items: Iterator[Record | Refusal]) -> Iterator[Record | Refusal]:
-    """Refuse a second record of one id: `sample_id` is an identity."""
+Content = tuple[Record | Refusal, str]
+"""An item, and what tells it from a changed one."""
+
+
+def _checked(items: Iterator[Record | Refusal]) -> Iterator[Content]:
+    """Refuse a second record of one id, for `sample_id` is an identity, and what cannot be stored."""
     seen: set[str] = set()
     for item in items:
         if isinstance(item, Record):
-            if item.native_id in seen:
-                yield _refusal(item, Refused("duplicate_id", "this id came before in this split"))
-                continue
-            seen.add(item.native_id)
-        yield item
+            try:
+                content = item.content_id
+            except (TypeError, ValueError, RecursionError) as error:
+                item = _refusal(item, Refused("broken_text", f"cannot be stored as JSON: {error}"))
+            else:
+                if item.native_id not in seen:
+                    seen.add(item.native_id)
+                    yield item, content
+                    continue
+                item = _refusal(item, Refused("duplicate_id", "this id came before in this split"))
+        yield item, repr(item)
 
 
-def _chunked(items: Iterator[Record | Refusal], size: int) -> Iterator[list[Record | Refusal]]:
+def _chunked(items: Iterator[Content], size: int) -> Iterator[list[Content]]:
     # A split without records is one empty chunk, so that the ledger knows it was read.
     part = list(islice(items, size))
     yield part
@@ -277,11 +288,10 @@ def _chunked(items: Iterator[Record | Refusal], size: int) -> Iterator[list[Reco
         yield part
 
 
-def _key(source: Source, settings: str, split: str, items: list[Record | Refusal]) -> str:
+def _key(source: Source, settings: str, split: str, contents: Iterable[str]) -> str:
     made_by = [INGEST_VERSION, source.name, source.version, split]
     digest = hashlib.sha256(orjson.dumps([*made_by, settings] if settings else made_by))
-    for item in items:
-        content = item.content_id if isinstance(item, Record) else repr(item)
+    for content in contents:
         digest.update(content.encode(errors="surrogatepass"))
     return digest.hexdigest()
 

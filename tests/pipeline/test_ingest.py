@@ -179,6 +179,27 @@ def test_records_of_one_id_are_taken_once_and_the_rest_counted(tmp_path: Path) -
     assert Catalog.open(tmp_path / "catalog").counts() == {"vqav2": {"train": (6, 1)}}
 
 
+@pytest.mark.parametrize("extra", [{"a": "\ud83d"}, {"a": 2**70}])
+def test_what_cannot_be_stored_is_refused_and_the_rest_goes_in(
+    extra: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep: object = 1
+    for _ in range(400):
+        deep = [deep]
+    common = {"source": "alpaca", "split": "train", "task": "text"}
+    words = (Message(role="assistant", content="Hi"),)
+
+    def read(*_: object) -> Iterator[Record]:
+        for key, more in (("1", {}), ("2", extra), ("3", {"a": deep})):
+            yield Record(native_id=key, messages=words, extra=more, **common)  # type: ignore[arg-type]
+
+    changed = replace(find("alpaca"), reader=read)
+    monkeypatch.setattr("pipeline.jobs.find", lambda name: changed)
+    root = write_alpaca(tmp_path / "alpaca")
+    assert build_of(job(root, "alpaca"), tmp_path / "catalog") == (1, 2)
+    assert set(Catalog.open(tmp_path / "catalog").refusals().collect()["reason"]) == {"broken_text"}
+
+
 def test_killed_at_any_moment_the_rerun_ends_as_if_never_killed(tmp_path: Path) -> None:
     root, folder = write_vqav2(tmp_path / "vqav2", questions=60), tmp_path / "catalog"
     code = (
