@@ -52,7 +52,7 @@ def write_release(root: Path, records: int) -> Path:
     """Write a LLaVA release: one JSON file, and its pictures."""
     (root / "coco").mkdir(parents=True)
     rows = []
-    for number, data in enumerate(photos(records // PER_PICTURE, 320, 240)):
+    for number, data in enumerate(photos(records // PER_PICTURE, 440, 330)):
         name = f"coco/{number:09}.jpg"
         (root / name).write_bytes(data)
         for turn in range(PER_PICTURE):
@@ -189,7 +189,7 @@ def large_json(size: int) -> None:
             stream.write(b"[")
             while written < size:
                 entry = row(number, "")
-                entry["conversations"] *= 3
+                entry["conversations"] *= 10
                 data = orjson.dumps({k: v for k, v in entry.items() if k != "image"})
                 written += stream.write(b"," + data if number else data)
                 number += 1
