@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import DataError
 from pipeline.sources.inplace import WHOLE, Lists
 
+patient = settings(deadline=None)
+"""A machine under load is slow, not wrong."""
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=9),
     lambda inner: (
@@ -20,6 +22,7 @@ values = st.recursive(
 lists = st.lists(values, max_size=5)
 
 
+@patient
 @given(lists, lists, values, st.sampled_from([None, 1]), st.booleans())
 def test_elements_are_those_of_a_whole_parse(
     tmp_path_factory: pytest.TempPathFactory,

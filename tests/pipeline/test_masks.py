@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -21,6 +21,8 @@ from pipeline.masks import (
 )
 from pipeline.polygons import POLYGONS
 
+patient = settings(deadline=None)
+"""A machine under load is slow, not wrong."""
 SHAPES = arrays.array_shapes(min_dims=2, max_dims=2, max_side=24)
 masks = arrays.arrays(bool, SHAPES)
 
@@ -66,6 +68,7 @@ def test_runs_that_do_not_fill_the_picture_are_refused(counts: list[int]) -> Non
         counts_of({"size": [2, 3], "counts": counts})
 
 
+@patient
 @given(masks)
 def test_no_pixel_is_lost(mask: np.ndarray) -> None:
     rle = encode(mask)
@@ -84,6 +87,7 @@ def test_no_pixel_is_lost(mask: np.ndarray) -> None:
         assert mask[y1 - 1, x0:x1].any()
 
 
+@patient
 @given(arrays.arrays(np.int32, SHAPES, elements=st.integers(0, 3)))
 def test_segments_of_a_picture_of_numbers_share_it_out(numbers: np.ndarray) -> None:
     found = segments(numbers)
@@ -93,6 +97,7 @@ def test_segments_of_a_picture_of_numbers_share_it_out(numbers: np.ndarray) -> N
         assert pixels == area(rle)
 
 
+@patient
 @given(masks)
 def test_rings_and_holes_draw_the_mask_again(mask: np.ndarray) -> None:
     outer, holes = outlines(mask)
@@ -129,6 +134,7 @@ def test_an_object_in_parts_covers_all_of_them_and_its_area_and_box_agree() -> N
 points = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=4, max_size=4)
 
 
+@patient
 @given(
     st.sampled_from(sorted(POLYGONS)),
     st.integers(16, 4000),
@@ -158,6 +164,7 @@ def test_a_quadrangle_of_three_points_is_refused() -> None:
         POLYGONS["qwen-vl"].write([(0, 0, 1, 0, 1, 1)], 10, 10)
 
 
+@patient
 @given(st.sampled_from(sorted(POLYGONS)), st.text())
 def test_no_text_breaks_the_reading_of_polygons(name: str, text: str) -> None:
     assert isinstance(POLYGONS[name].read(text, 10, 10), list)

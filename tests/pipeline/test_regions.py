@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -29,6 +29,9 @@ from pipeline.sources.safe_xml import parse_xml
 from pipeline.sources.segments import panoptic_ids, read_colours, read_numbers
 from pipeline.sources.spans import marked, outermost
 from tests.official import write_picture
+
+patient = settings(deadline=None)
+"""A machine under load is slow, not wrong."""
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -82,6 +85,7 @@ def test_a_box_that_the_release_itself_puts_outside_is_kept_and_another_is_not()
             check_record(record, ((40, 30),))
 
 
+@patient
 @given(st.text(min_size=1, max_size=40), st.lists(st.tuples(st.integers(0, 39), st.integers(1, 9))))
 def test_spans_move_with_the_marks_put_in(text: str, at: list[tuple[int, int]]) -> None:
     spans = [(s, min(s + n, len(text))) for s, n in at if s < len(text)]
@@ -169,6 +173,7 @@ def write_coco(root: Path, images: int, boxes: int) -> None:
     (root / "instances_val2017.json").write_text(json.dumps(content))
 
 
+@patient
 @given(st.integers(1, 7), st.integers(0, 40))
 def test_every_annotation_finds_its_picture_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, images: int, boxes: int
