@@ -20,6 +20,7 @@ SETTLED = 192
 """Groups at the end of a run that are put in a better order once more."""
 EXCHANGES = 150
 """Most exchanges in this."""
+NEVER = np.iinfo(np.int64).max
 PATIENCE = (3, 10)
 """How much a wait as long as the buffer counts, in mean squared deviations of a group: 0.3."""
 
@@ -60,21 +61,29 @@ class Herd:
         cost = squares + late
         here = np.arange(size)
         near, costs = groups[:size].copy(), cost[:size].copy()
-        run, following = self._run, size
+        doubled = 2 * self._run
+        scores = np.empty(size, np.int64)
         placed = np.empty(max(count - keep, 0), np.int64)
-        for turn in range(len(placed)):
-            scores = near[:size] @ (2 * run)
-            scores += costs[:size]
-            best = int(scores.argmin())
+        fresh = min(len(placed), count - size)
+        for turn in range(fresh):
+            np.matmul(near, doubled, out=scores)
+            scores += costs
+            best = scores.argmin()
             placed[turn] = here[best]
-            run = run + near[best]
-            if following == count:
-                size -= 1
-            new = following if following < count else here[size]
+            doubled += near[best]
+            doubled += near[best]
+            new = size + turn
             near[best], costs[best], here[best] = groups[new], cost[new], new
-            following = min(following + 1, count)
-        self._run = run
-        return placed, np.sort(here[:size])
+        left = np.ones(size, np.bool_)
+        for turn in range(fresh, len(placed)):
+            scores = near @ doubled + costs
+            scores[~left] = NEVER
+            best = scores.argmin()
+            placed[turn] = here[best]
+            doubled += 2 * near[best]
+            left[best] = False
+        self._run = doubled // 2
+        return placed, np.sort(here[left])
 
     def settle(self, groups: Integers, order: Integers) -> Integers:
         """Return a better order of the last groups of a run, by exchanging two at a time.

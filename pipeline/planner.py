@@ -152,18 +152,26 @@ class Writer:
             _fill(table[start : start + len(pool)], pool, mixture)
 
         def facts(numbers: Integers) -> Facts:
-            entry = draws.entry[numbers]
-            columns = table[first[entry] + draws.sample[numbers], 2:6].T.astype(np.int64)
-            tokens, loss, tiles, unit = columns
-            return Facts(tokens=tokens, loss=loss, tiles=tiles, entry=entry.astype("i8"), unit=unit)
+            entry = draws.entry[numbers].astype(np.int64)
+            rows = table[first[entry] + draws.sample[numbers]]
+            tokens, loss, tiles, unit = rows[:, 2:6].T.astype(np.int64)
+            part, row = rows[:, :2].T.astype(np.int64)
+            return Facts(
+                tokens=tokens,
+                loss=loss,
+                tiles=tiles,
+                entry=entry,
+                unit=unit,
+                member=part << 32 | row,
+            )
 
         for packs in steps(mixture, shares, len(draws.entry), facts):
-            members = table[first[draws.entry[packs.draws]] + draws.sample[packs.draws], :2]
-            self.add(packs, members.T.astype(np.uint32))
+            self.add(packs)
 
-    def add(self, packs: Packs, members: NDArray[np.uint32]) -> None:
-        """Append packs, whole steps of them; `members` are their draws' parts and rows."""
+    def add(self, packs: Packs) -> None:
+        """Append packs, whole steps of them."""
         bounds = np.concatenate([[0], np.cumsum(packs.sizes)])
+        members = ((packs.members >> 32).astype("u4"), packs.members.astype("u4"))
         parts, rows = (pa.LargeListArray.from_arrays(bounds, pa.array(some)) for some in members)
         numbers = (
             pa.array(packs.numbers[:, i]).cast(COLUMN_TYPES[name]) for i, name in enumerate(COLUMNS)

@@ -36,6 +36,8 @@ class Facts:
     entry: Integers
     unit: Integers
     """What each weighs in the recipe's unit."""
+    member: Integers
+    """What the plan's file says of each: the encodings file, shifted left by 32 bits, and the row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,8 @@ class Packs:
 
     draws: Integers
     """(D,) numbers of draws."""
+    members: Integers
+    """(D,) `Facts.member`."""
     sizes: Integers
     """(P,) draws in each pack; 0 for an empty one."""
     numbers: Integers
@@ -62,6 +66,7 @@ class Packs:
         places = np.arange(int(sizes.sum())) + np.repeat(shifts, sizes)
         return Packs(
             draws=self.draws[places],
+            members=self.members[places],
             sizes=sizes,
             numbers=self.numbers[order],
             held=self.held[order],
@@ -73,7 +78,7 @@ class Packs:
         return cls(
             **{
                 name: np.concatenate([getattr(some, name) for some in packs])
-                for name in ("draws", "sizes", "numbers", "held")
+                for name in ("draws", "members", "sizes", "numbers", "held")
             }
         )
 
@@ -82,6 +87,7 @@ class Packs:
         """Return packs without draws."""
         return cls(
             draws=np.zeros(0, np.int64),
+            members=np.zeros(0, np.int64),
             sizes=np.zeros(count, np.int64),
             numbers=np.zeros((count, len(COLUMNS)), np.int64),
             held=np.zeros((count, entries), np.int64),
@@ -189,8 +195,10 @@ class _Windows:
         held = np.bincount(
             numbers * self.entries + facts.entry, facts.unit, count * self.entries
         ).astype(np.int64)
+        order = np.argsort(numbers, kind="stable")
         return Packs(
-            draws=draws[np.argsort(numbers, kind="stable")],
+            draws=draws[order],
+            members=facts.member[order],
             sizes=np.bincount(numbers, minlength=count),
             numbers=np.stack(sums, axis=1),
             held=held.reshape(count, self.entries),

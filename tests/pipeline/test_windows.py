@@ -24,7 +24,7 @@ def run(mixture: Mixture, shares: Any, facts: Facts) -> Packs:
     """Return all packs of a run over draws of these facts."""
 
     def some(draws: NDArray[np.int64]) -> Facts:
-        names = ("tokens", "loss", "tiles", "entry", "unit")
+        names = ("tokens", "loss", "tiles", "entry", "unit", "member")
         return Facts(**{name: getattr(facts, name)[draws] for name in names})
 
     return Packs.joined(list(steps(mixture, shares, len(facts.tokens), some)))
@@ -39,7 +39,12 @@ def reference_run(recipe: Recipe, packing: Mapping[str, Any], count: int = 60_00
     )
     shares = np.bincount(mix.kinds, mix.tokens) / mix.tokens.sum()
     facts = Facts(
-        tokens=mix.tokens, loss=mix.tokens, tiles=mix.tiles, entry=mix.kinds, unit=mix.tokens
+        tokens=mix.tokens,
+        loss=mix.tokens,
+        tiles=mix.tiles,
+        entry=mix.kinds,
+        unit=mix.tokens,
+        member=np.arange(len(mix.tokens)),
     )
     return run(mixture, shares, facts)
 
@@ -64,7 +69,12 @@ def test_shares_hold_in_the_order_of_the_plan(
         for name in ("all_tokens", "visual_tokens", unit)
     )
     facts = Facts(
-        tokens=tokens, loss=tokens, tiles=tiles // 64, entry=draws.entry.astype("i8"), unit=units
+        tokens=tokens,
+        loss=tokens,
+        tiles=tiles // 64,
+        entry=draws.entry.astype("i8"),
+        unit=units,
+        member=np.arange(len(units)),
     )
     packs = run(mixture, shares, facts)
     order = packs.draws
@@ -83,6 +93,7 @@ def test_packs_keep_their_budgets_and_say_what_they_hold(recipe: Recipe) -> None
     mix = reference_mix()
     packs = reference_run(recipe, {"packs_per_step": 16})
     assert len(packs) % 16 == 0
+    assert packs.members.tolist() == packs.draws.tolist()
     assert packs.sizes.sum() == len(np.unique(packs.draws)) == len(mix.tokens)
     pack_of = np.repeat(np.arange(len(packs)), packs.sizes)
     for column, values in ((0, mix.tokens), (2, mix.tiles)):
@@ -184,7 +195,12 @@ def test_no_rank_lacks_pictures_that_others_have(
         }
     )
     facts = Facts(
-        tokens=tokens, loss=tokens, tiles=tiles, entry=random.integers(0, 2, count), unit=tokens
+        tokens=tokens,
+        loss=tokens,
+        tiles=tiles,
+        entry=random.integers(0, 2, count),
+        unit=tokens,
+        member=np.arange(count),
     )
     packs = run(mixture, [0.5, 0.5], facts)
     assert sorted(packs.draws.tolist()) == list(range(count))
