@@ -138,7 +138,7 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
         items = [(value.get("source") or value.get("family"), value) for value in values]
     else:
         return {prefix: values}
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in items:
         flat |= _flat(value, f"{prefix}.{name}" if prefix else str(name))
     return flat

@@ -143,7 +143,7 @@ class Writer:
         )
         self._waiting: list[pa.Table] = []
 
-    def write(self, pools: Sequence[Pool], draws: Draws, shares: Sequence[float]) -> None:
+    def write(self, pools: Sequence[Pool], draws: Draws, shares: NDArray[np.float64]) -> None:
         """Pack draws and write whole steps of them."""
         mixture = self.inputs.mixture
         first = np.cumsum([0, *(len(pool) for pool in pools)])
@@ -165,7 +165,7 @@ class Writer:
                 member=part << 32 | row,
             )
 
-        for packs in steps(mixture, shares, len(draws.entry), facts):
+        for packs in steps(mixture, shares.tolist(), len(draws.entry), facts):
             self.add(packs)
 
     def add(self, packs: Packs) -> None:

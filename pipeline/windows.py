@@ -175,16 +175,16 @@ class _Windows:
             self.carried = np.sort(packs.take(np.concatenate(left)).draws)
             return packs.take(np.concatenate(chosen))
         self.carried = np.zeros(0, np.int64)
-        groups = []
+        groups: list[Packs] = []
         for whole, some in zip(chosen, left, strict=True):
-            kind = packs.take(np.concatenate([whole, some]))
+            alikes = packs.take(np.concatenate([whole, some]))
             if not len(some):
-                groups.append(kind)
+                groups.append(alikes)
                 continue
             if packing.pictures == "every_rank" and tiles[some[0]]:
-                kind = self._split(kind, self.group - len(some))
+                alikes = self._split(alikes, self.group - len(some))
             # Empty packs complete the last group, so that no sample is dropped.
-            groups += [kind, Packs.empty(-len(kind) % self.group, self.entries)]
+            groups += [alikes, Packs.empty(-len(alikes) % self.group, self.entries)]
         return Packs.joined(groups)
 
     def _packs(self, draws: Integers, numbers: Integers, count: int, facts: Facts) -> Packs:

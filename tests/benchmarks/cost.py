@@ -46,9 +46,9 @@ def main() -> None:
         num_attention_heads=width // 64,
         num_key_value_heads=width // 64,
         max_position_embeddings=ROW,
-        attn_implementation="sdpa",
     )
     model = Qwen2ForCausalLM(config)
+    model.set_attn_implementation("sdpa")
     seconds(model, LENGTHS[0])
     times: dict[int, list[float]] = {length: [] for length in LENGTHS}
     for _ in range(ROUNDS):
