@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCHMARKS := access pixels end_to_end resume memory remote
 
 .PHONY: demo test lint bench clean
 
@@ -24,7 +25,9 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)  ## ratios against other readers, measured side by side
-	$(BIN)/python -W ignore -m tests.benchmarks.access
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-deps litdata mosaicml-streaming
+	for each in $(BENCHMARKS); do $(BIN)/python -W ignore -m tests.benchmarks.$$each || exit 1; done
 
 clean:
 	rm -rf $(VENV)

@@ -9,17 +9,16 @@ import hashlib
 import os
 import random
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Lock
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.errors import CuveeError, UserError
+from catalog.kept import Cache, write
 
 SCHEMES = ("s3://", "s3a://", "az://", "azure://", "abfs://", "abfss://", "gs://", "memory://")
 GAP = 64 * 1024
@@ -77,7 +76,7 @@ class Remote:
         except Exception as error:
             raise UserError(f"{url}: {error}", fix="check the URL and storage options") from error
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="remote")
-        self._cache = _Cache(self.shadow / ".pictures", cache_bytes)
+        self._cache = Cache(self.shadow / ".pictures", cache_bytes)
 
     def refresh(self) -> None:
         """Fetch what is new of the marks and the tables' logs."""
@@ -107,13 +106,17 @@ class Remote:
         """Fetch a whole file into the shadow, unless it is there."""
         target = self.shadow / path
         if size is None or not target.exists() or target.stat().st_size != size:
-            _write(target, self._whole(path))
+            write(target, self._whole(path))
         return target
+
+    def forget(self) -> None:
+        """Throw away the pictures kept."""
+        self._cache.clear()
 
     def fetch(self, file: Path) -> Path:
         """Fetch a whole file of the catalog into the shadow, unless it is there."""
         if not file.exists():
-            _write(file, self._whole(self._path(file)))
+            write(file, self._whole(self._path(file)))
         return file
 
     def _path(self, file: Path) -> str:
@@ -256,53 +259,6 @@ def joined(wanted: Sequence[Range]) -> list[tuple[str, int, int, list[int]]]:
                 continue
         found.append((path, first, end, [member]))
     return found
-
-
-class _Cache:
-    """Pictures as files named by their id, those longest unused removed beyond a number of bytes."""
-
-    def __init__(self, folder: Path, limit: int) -> None:
-        self._folder, self._limit, self._lock = folder, limit, Lock()
-        folder.mkdir(parents=True, exist_ok=True)
-        files = [(file.stat(), file) for file in folder.iterdir() if not file.name.startswith(".")]
-        files.sort(key=lambda each: each[0].st_mtime_ns)
-        self._sizes = OrderedDict((file.name, stat.st_size) for stat, file in files)
-        self._held = sum(self._sizes.values())
-
-    def get(self, name: str) -> bytes | None:
-        with self._lock:
-            if name not in self._sizes:
-                return None
-            self._sizes.move_to_end(name)
-            size = self._sizes[name]
-        try:
-            data = (self._folder / name).read_bytes()
-        except FileNotFoundError:
-            return None
-        return data if len(data) == size else None
-
-    def put(self, name: str, data: bytes) -> None:
-        if len(data) > self._limit:
-            return
-        _write(self._folder / name, data)
-        with self._lock:
-            self._held += len(data) - self._sizes.pop(name, 0)
-            self._sizes[name] = len(data)
-            while self._held > self._limit:
-                old, size = self._sizes.popitem(last=False)
-                self._held -= size
-                (self._folder / old).unlink(missing_ok=True)
-
-
-def _write(file: Path, data: bytes) -> None:
-    """Write a file so that it is either whole or not there."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_name(f".{file.name}.{os.getpid()}.{time.monotonic_ns()}.new")
-    try:
-        new.write_bytes(data)
-        new.replace(file)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def _home() -> Path:

@@ -8,8 +8,9 @@ import torch
 
 from catalog import Catalog
 from catalog.errors import CuveeError, UserError
+from catalog.kept import Cache
 from catalog.push import push
-from catalog.remote import Remote, _Cache, joined
+from catalog.remote import Remote, joined
 from pipeline.loader import PlanLoader
 from pipeline.plan import Plan
 from tests.pipeline.conftest import Build
@@ -126,7 +127,7 @@ def test_near_ranges_are_one_request_and_large_ones_are_not_joined() -> None:
 
 
 def test_the_cache_stays_within_its_bound(tmp_path: Path) -> None:
-    cache = _Cache(tmp_path, 1000)
+    cache = Cache(tmp_path, 1000)
     for number in range(50):
         cache.put(f"{number}", bytes([number]) * 90)
         assert cache.get("0" if number < 5 else f"{number}") is not None
@@ -134,7 +135,7 @@ def test_the_cache_stays_within_its_bound(tmp_path: Path) -> None:
     assert 800 < held <= 1000
     assert cache.get("49") == bytes([49]) * 90
     assert cache.get("7") is None
-    again = _Cache(tmp_path, 400)
+    again = Cache(tmp_path, 400)
     again.put("new", b"x" * 90)
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 400
     (tmp_path / "new").write_bytes(b"torn")

@@ -1,0 +1,58 @@
+"""A catalog behind 20 ms of latency a request against the same catalog on the local disk.
+
+    python -m tests.benchmarks.remote [samples]
+
+The store is moto's S3 server behind a proxy on the loopback that holds every answer back; nothing is
+kept in the local cache from round to round. Both sides give the same batches. Server and proxy take
+processor time of the same machine: rates are given for both sides under that load.
+"""
+
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from catalog import Catalog
+from catalog.push import push
+from catalog.remote import Remote
+from pipeline.loader import PlanLoader
+from pipeline.plan import Plan
+from tests.benchmarks.end_to_end import CORES, make_plan
+from tests.benchmarks.timing import Side, interleaved, show
+from tests.servers import proxy, s3, s3_options
+
+ROUNDS = 3
+LATENCY = 0.02
+OURS = "object store, 20 ms a request"
+
+
+def load(plan: Plan, catalog: Catalog) -> int:
+    """Load all batches; what an earlier round kept of the pictures is thrown away first."""
+    if catalog.remote:
+        catalog.remote.forget()
+    return sum(batch.samples for batch in PlanLoader(plan, catalog=catalog, workers=CORES))
+
+
+def main() -> None:
+    """Print the table."""
+    samples = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        plan = make_plan(folder, samples)
+        local = Catalog.open(folder / "catalog")
+        (folder / "server").mkdir()
+        with s3(folder / "server") as (url, port), proxy(port, latency=LATENCY) as slow:
+            push(folder / "catalog", Remote(url, s3_options(port), folder / "push"))
+            remote = Catalog.open(url, storage_options=s3_options(slow), shadow=folder / "shadow")
+            sides = {OURS: partial(load, plan, remote), "local disk": partial(load, plan, local)}
+            rates = interleaved(sides, ROUNDS)
+    print(f"{samples:,} samples, one picture each, medians of {ROUNDS} rounds")
+    bars = {"local disk": 0.8}
+    show(OURS, [Side(name=n, rate=r, bar=bars.get(n)) for n, r in rates.items()], "samples")
+
+
+if __name__ == "__main__":
+    main()
