@@ -48,7 +48,8 @@ class ImageStore:
         # Plain buffers: a number from a memoryview costs a third of one from a NumPy array.
         self._digests = _buffer(index.digests.reshape(-1))
         self._fan, self._shift = _buffer(index.fan), 32 - index.bits
-        self._part, self._offset, self._size = map(_buffer, (index.part, index.offset, index.size))
+        self._part, self._offset = _buffer(index.part), _buffer(index.offset)
+        self._size = _buffer(index.size)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -143,7 +144,7 @@ def verify(files: Sequence[Path]) -> Iterator[Damaged | None]:
 
 
 def _buffer(array: NDArray[Any]) -> memoryview:
-    return memoryview(np.ascontiguousarray(array) if array.flags.owndata else array)
+    return np.ascontiguousarray(array).data
 
 
 def _unknown(image_id: str) -> UserError:

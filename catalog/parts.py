@@ -98,7 +98,8 @@ class Part:
     def __init__(self, path: Path, binary: str = "data") -> None:
         self.path = path
         # A number from a memoryview costs a third of one from a NumPy array.
-        self._offsets, self._sizes = map(memoryview, value_offsets(path, binary))
+        offsets, sizes = value_offsets(path, binary)
+        self._offsets, self._sizes = offsets.data, sizes.data
         with path.open("rb") as file:
             self._view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 

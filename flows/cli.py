@@ -268,6 +268,20 @@ def export(
 
 
 @app.command()
+def push(
+    url: Annotated[str, typer.Argument(help="s3://bucket/prefix or az://container/prefix")],
+    catalog: CatalogOption,
+    option: Annotated[
+        list[str] | None, typer.Option(help="Storage option KEY=VALUE, as Delta Lake names them.")
+    ] = None,
+) -> None:
+    """Copy a catalog to an object store; only what is new there, a killed copy goes on."""
+    from flows.export import run_push
+
+    run_push(Console(), catalog, url, option or [])
+
+
+@app.command()
 def verify(catalog: CatalogOption) -> None:
     """Hash every stored picture again; name the damaged ones, for the next ingest to store again."""
     from flows.statistics import show_verification

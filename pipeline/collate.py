@@ -221,7 +221,7 @@ class Collator:
         lengths = pc.fill_null(pc.list_value_length(ids), 0).to_numpy(zero_copy_only=False)
         bounds = np.append(0, np.cumsum(lengths)).astype(np.int64)
         places = self._store.places(ids.flatten())
-        return _Encoded(texts=Part(file), bounds=memoryview(bounds), places=memoryview(places))
+        return _Encoded(texts=Part(file), bounds=bounds.data, places=places.data)
 
     def _file(self, part: int) -> Path:
         return self.folder / str(self.plan.header["parts"][part])

@@ -2,11 +2,11 @@
 
     python -m tests.benchmarks.remote [samples]
 
-The store is moto's S3 server behind a proxy on the loopback that holds every answer back; nothing is
-kept in the local cache from round to round. Both sides give the same batches. Server and proxy take
-processor time of the same machine: rates are given for both sides under that load.
+The store is a small server process on the loopback that holds every answer back (tests.benchmarks.far);
+nothing of the pictures is kept in the local cache from round to round. Both sides give the same batches.
 """
 
+import subprocess
 import sys
 import tempfile
 from functools import partial
@@ -15,13 +15,11 @@ from pathlib import Path
 import torch
 
 from catalog import Catalog
-from catalog.push import push
-from catalog.remote import Remote
 from pipeline.loader import PlanLoader
 from pipeline.plan import Plan
 from tests.benchmarks.end_to_end import CORES, make_plan
 from tests.benchmarks.timing import Side, interleaved, show
-from tests.servers import proxy, s3, s3_options
+from tests.servers import s3_options
 
 ROUNDS = 3
 LATENCY = 0.02
@@ -43,12 +41,16 @@ def main() -> None:
         folder = Path(name)
         plan = make_plan(folder, samples)
         local = Catalog.open(folder / "catalog")
-        (folder / "server").mkdir()
-        with s3(folder / "server") as (url, port), proxy(port, latency=LATENCY) as slow:
-            push(folder / "catalog", Remote(url, s3_options(port), folder / "push"))
-            remote = Catalog.open(url, storage_options=s3_options(slow), shadow=folder / "shadow")
+        words = [sys.executable, "-m", "tests.benchmarks.far", str(folder), str(LATENCY)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout
+            options = s3_options(int(server.stdout.readline()))
+            remote = Catalog.open(
+                "s3://vats/catalog", storage_options=options, shadow=folder / "shadow"
+            )
             sides = {OURS: partial(load, plan, remote), "local disk": partial(load, plan, local)}
             rates = interleaved(sides, ROUNDS)
+            server.terminate()
     print(f"{samples:,} samples, one picture each, medians of {ROUNDS} rounds")
     bars = {"local disk": 0.8}
     show(OURS, [Side(name=n, rate=r, bar=bars.get(n)) for n, r in rates.items()], "samples")

@@ -136,6 +136,8 @@ def test_peek_prints_one_object_a_line() -> None:
         (("ingest", "-f", "/nowhere.yaml"), 1, "no such file"),
         (("plan", "/nowhere.yaml", "--catalog", "/nowhere"), 1, "no such file"),
         (("trace", "abc"), 1, "ask for one thing"),
+        (("export", "abc", "--to", "tar", "--out", "/nowhere"), 1, "add --catalog DIR"),
+        (("push", "/there", "--catalog", "/nowhere"), 1, "is no object store"),
         (("fly",), 2, "No such command"),
     ],
 )
