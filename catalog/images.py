@@ -54,6 +54,11 @@ class ImageStore:
     def __len__(self) -> int:
         return len(self._index)
 
+    @property
+    def files(self) -> int:
+        """Number of files that hold the pictures."""
+        return len(self._files)
+
     def __contains__(self, image_id: str) -> bool:
         return self.place(image_id) is not None
 

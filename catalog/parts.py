@@ -7,6 +7,7 @@ Format: https://parquet.apache.org/docs/file-format/data-pages/encodings/
 
 import mmap
 import os
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ ROW_GROUP_BYTES = 64 * 1024**2
 """Payload of a row group, in bytes: its page is written in one piece."""
 ROW_GROUP_ROWS = 16_384
 """Rows of a row group: Arrow begins a new page after 20,000."""
+SPARE_FILES = 512
+"""Files that a process opens besides the catalog's."""
 MAX_HEADER = 128
 """A page header is a few Thrift fields: more means that the file was written otherwise."""
 
@@ -88,6 +91,18 @@ def value_offsets(path: Path, binary: str = "data") -> tuple[NDArray[np.int64], 
             )
             row += count
     return offsets, sizes
+
+
+def allow_open(files: int) -> None:
+    """Let this process hold so many files open at once, as far as the system allows.
+
+    Every mapped file keeps a descriptor, and shells allow 1,024 where the system allows many more.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = files + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 class Part:

@@ -1,10 +1,10 @@
 """The picture store of a catalog on an object store: places from skeletons, bytes by ranges."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from catalog.errors import UserError
-from catalog.images import ImageStore
+from catalog.images import Damaged, ImageStore
 from catalog.remote import Remote
 
 
@@ -39,3 +39,14 @@ class RemoteImages(ImageStore):
             for p in places
         ]
         return [memoryview(data) for data in self._remote.pictures(wanted)]
+
+    def verify(self) -> Iterator[Damaged | None]:
+        """Refuse: a skeleton holds no pictures.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            "pictures are verified where their files are",
+            fix="run `cuvee verify` on the local catalog",
+        )

@@ -20,7 +20,7 @@ from torch import Tensor
 from catalog import Catalog
 from catalog.errors import CuveeError, UserError
 from catalog.images import ImageStore
-from catalog.parts import Part
+from catalog.parts import Part, allow_open
 from pipeline.batch import IGNORE, IMAGE_TOKEN, Batch
 from pipeline.encode import PICTURE, from_bytes, unfold
 from pipeline.image import blank, decode
@@ -83,6 +83,7 @@ class Collator:
         self.remote = opened.remote if opened else None
         self.verify, self.on_damage = verify, on_damage
         self._store = store or (opened or Catalog.open(self.folder)).image_store()
+        allow_open(len(plan.header["parts"]) + self._store.files)
         self._policy = ImagePolicy.model_validate(plan.header["recipe"]["image"])
         self._length = int(plan.header["recipe"]["packing"]["tokens"])
         self._pin = torch.cuda.is_available() if pin is None else pin

@@ -1,6 +1,8 @@
 """The tables: ordinary files for other tools, memory-speed reads for us, one version at a time."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -62,6 +64,21 @@ def test_addresses_hold_for_very_many_small_values(tmp_path: Path) -> None:
     part = Part(tmp_path / "a")
     assert [bytes(part[i]) for i in range(0, 50_000, 97)] == values[::97]
     assert bytes(part[49_999]) == b"49999"
+
+
+def test_more_files_may_be_open_than_the_shell_allows(tmp_path: Path) -> None:
+    code = (
+        "import resource\n"
+        "from catalog.parts import allow_open\n"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))\n"
+        "allow_open(100)\n"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE) == (612, hard))\n"
+        "allow_open(10)\n"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE) == (612, hard))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "True"]
 
 
 def test_a_file_that_is_not_addressable_is_refused(tmp_path: Path) -> None:
