@@ -177,6 +177,25 @@ def plan(
 
 
 @app.command()
+def tokens(
+    image: Annotated[list[str], typer.Option(help="Size of a picture, WIDTHxHEIGHT.")],
+    policy: Annotated[str, typer.Option(help="Recipe (YAML), or a name such as llava-next.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show how many tiles and visual tokens a picture becomes."""
+    from pipeline.policies import describe, find_policy, parse_size, table
+
+    chosen, sizes = find_policy(policy), [parse_size(size) for size in image]
+    if as_json:
+        import orjson
+
+        for width, height in sizes:
+            typer.echo(orjson.dumps(describe(width, height, chosen)))
+    else:
+        Console().print(table(sizes, chosen))
+
+
+@app.command()
 def train(run: Annotated[Path, typer.Argument(help="Run file (YAML).")]) -> None:
     """Train; rerun the same command to continue after any stop."""
     from flows.train import run_train

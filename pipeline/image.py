@@ -33,21 +33,28 @@ def decode(data: memoryview | bytes, policy: ImagePolicy) -> Tensor:
     width, height = picture.size if orientation < 5 else picture.size[::-1]
     columns, rows = policy.grid(width, height)
     side = policy.size
-    if policy.kind == "pad":
-        scale = side / max(width, height)
-        inner = max(1, round(width * scale)), max(1, round(height * scale))
-        pixels = _read(picture, data, orientation, inner)
-        canvas = torch.full((1, 3, side, side), GREY, dtype=torch.uint8)
-        left, top = (side - inner[0]) // 2, (side - inner[1]) // 2
-        canvas[:, :, top : top + inner[1], left : left + inner[0]] = _resize(pixels, inner)
-        return canvas
-    pixels = _read(picture, data, orientation, (columns * side, rows * side))
-    grid = _resize(pixels, (columns * side, rows * side))
+    canvas = columns * side, rows * side
+    inner = policy.inner(width, height, canvas)
+    pixels = _read(picture, data, orientation, inner)
+    grid = _placed(_resize(pixels, inner), canvas)
     tiles = grid.view(3, rows, side, columns, side).permute(1, 3, 0, 2, 4)
     tiles = tiles.reshape(rows * columns, 3, side, side)
     if len(tiles) == 1:
         return tiles
-    return torch.cat([tiles, _resize(pixels, (side, side))])
+    whole = (side, side)
+    shown = policy.inner(width, height, whole) if policy.letterboxed_overview else whole
+    return torch.cat([tiles, _placed(_resize(pixels, shown), whole)])
+
+
+def _placed(pixels: Tensor, canvas: tuple[int, int]) -> Tensor:
+    """Return pixels in the middle of a grey canvas."""
+    height, width = pixels.shape[2:]
+    if (width, height) == canvas:
+        return pixels
+    whole = torch.full((1, 3, canvas[1], canvas[0]), GREY, dtype=torch.uint8)
+    left, top = (canvas[0] - width) // 2, (canvas[1] - height) // 2
+    whole[:, :, top : top + height, left : left + width] = pixels
+    return whole
 
 
 def blank(width: int, height: int, policy: ImagePolicy) -> Tensor:

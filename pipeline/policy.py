@@ -1,18 +1,20 @@
-"""How a picture becomes tiles, and how many visual tokens it costs: arithmetic only, no pixels.
-
-Slices follow InternVL 1.5's dynamic resolution: https://arxiv.org/abs/2404.16821, section 3.
-"""
+"""How a picture becomes tiles, and how many visual tokens it costs: arithmetic only, no pixels."""
 
 import hashlib
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from pipeline.slicing import all_grids, most_effective, nearest_area, nearest_shape
 
 _BLOCK = 32_768
 """Pictures looked at together: their numbers stay in the processor's cache."""
+_ANYRES = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
+"""LLaVA-NeXT: two tiles, four, or three in a line."""
+Box = tuple[float, float, float, float]
 
 
 class ImagePolicy(BaseModel):
@@ -20,28 +22,50 @@ class ImagePolicy(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["resize", "pad", "slices"] = "resize"
-    """Squeeze to a square; letterbox to a square; or a grid of squares with an overview."""
+    kind: Literal["resize", "pad", "slices", "anyres", "adaptive", "fixed"] = "resize"
+    """One tile: squeezed to a square (`resize`) or letterboxed (`pad`). Or a grid of tiles and, last,
+    an overview: InternVL's dynamic tiles (`slices`), LLaVA-NeXT's AnyRes (`anyres`, letterboxed),
+    MiniCPM-V's adaptive slices (`adaptive`), SPHINX's and MM1's sub-images (`fixed`, letterboxed)."""
     size: int = Field(default=336, ge=1)
     """Side of a tile, in pixels."""
     tokens: int = Field(default=576, ge=1)
     """Visual tokens a tile."""
     max_slices: int = Field(default=1, ge=1)
     """Largest number of slices, without the overview."""
+    shapes: tuple[tuple[PositiveInt, PositiveInt], ...] = ()
+    """(columns, rows) to choose from, of `anyres` and `fixed`; by default LLaVA-NeXT's five, or 2 x 2."""
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        if self.shapes and self.kind not in ("anyres", "fixed"):
+            raise ValueError(f"`shapes` is for anyres and fixed, not {self.kind}")
+        if self.kind == "fixed" and len(self.shapes) > 1:
+            raise ValueError("fixed has one shape; anyres chooses among several")
+        if self.max_slices > 1 and self.kind not in ("slices", "adaptive"):
+            raise ValueError(f"`max_slices` is for slices and adaptive, not {self.kind}")
+        return self
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all settings."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
+    @property
+    def letterbox(self) -> bool:
+        """Whether slices show the picture in its aspect ratio, with grey around it."""
+        return self.kind in ("pad", "anyres", "fixed")
+
     @cached_property
     def grids(self) -> tuple[tuple[int, int], ...]:
-        """All (columns, rows) a picture may get, fewest slices first."""
-        if self.kind != "slices":
-            return ((1, 1),)
-        most = range(1, self.max_slices + 1)
-        shapes = [(c, r) for c in most for r in most if c * r <= self.max_slices]
-        return tuple(sorted(shapes, key=lambda shape: (shape[0] * shape[1], shape)))
+        """All (columns, rows) a picture may get."""
+        match self.kind:
+            case "slices" | "adaptive":
+                return all_grids(self.max_slices)
+            case "anyres":
+                return self.shapes or _ANYRES
+            case "fixed":
+                return self.shapes or ((2, 2),)
+        return ((1, 1),)
 
     def grid(self, width: int, height: int) -> tuple[int, int]:
         """Return columns and rows of the slices of a picture.
@@ -64,16 +88,56 @@ class ImagePolicy(BaseModel):
             tiles[block] = slices[self._choose(w[block], h[block])]
         return tiles
 
+    def inner(self, width: int, height: int, canvas: tuple[int, int]) -> tuple[int, int]:
+        """Return width and height, in pixels, of a picture on a canvas: all of it, or letterboxed."""
+        if not self.letterbox:
+            return canvas
+        scale = min(canvas[0] / width, canvas[1] / height)
+        return max(1, round(width * scale)), max(1, round(height * scale))
+
+    def frames(self, width: int, height: int) -> tuple[Box, ...]:
+        """Return which part of the picture each tile shows, x0 y0 x1 y1 in its pixels; overview last.
+
+        What lies outside the picture is grey.
+
+        >>> ImagePolicy(kind="adaptive", size=448, max_slices=9).frames(896, 448)
+        ((0.0, 0.0, 448.0, 448.0), (448.0, 0.0, 896.0, 448.0), (0.0, 0.0, 896.0, 448.0))
+        """
+        columns, rows = self.grid(width, height)
+        x0, y0, x1, y1 = self._shown(width, height, columns, rows)
+        wide, high = (x1 - x0) / columns, (y1 - y0) / rows
+        slices = [
+            (x0 + c * wide, y0 + r * high, x0 + (c + 1) * wide, y0 + (r + 1) * high)
+            for r in range(rows)
+            for c in range(columns)
+        ]
+        return (*slices, self._overview(width, height)) if len(slices) > 1 else tuple(slices)
+
+    @property
+    def letterboxed_overview(self) -> bool:
+        """Whether the overview keeps the aspect ratio; LLaVA-NeXT's does not."""
+        return self.letterbox and self.kind != "anyres"
+
+    def _overview(self, width: int, height: int) -> Box:
+        if self.letterboxed_overview:
+            return self._shown(width, height, 1, 1)
+        return 0.0, 0.0, float(width), float(height)
+
+    def _shown(self, width: int, height: int, columns: int, rows: int) -> Box:
+        """Return the part of the picture's plane that a grid covers."""
+        canvas = columns * self.size, rows * self.size
+        inner = self.inner(width, height, canvas)
+        left, top = (canvas[0] - inner[0]) // 2, (canvas[1] - inner[1]) // 2
+        across, down = width / inner[0], height / inner[1]
+        return (-left * across, -top * down, (canvas[0] - left) * across, (canvas[1] - top) * down)
+
     def _choose(self, widths: NDArray[np.int64], heights: NDArray[np.int64]) -> NDArray[np.int16]:
         """Return which of the grids each picture gets."""
-        ratio, area = widths / heights, widths * heights
-        best = np.full(len(widths), np.inf)
-        chosen = np.zeros(len(widths), np.int16)
-        for number, (columns, rows) in enumerate(self.grids):
-            distance = np.abs(ratio - columns / rows)
-            # Among equal shapes, more slices only for pictures that have the pixels for them.
-            large = area > 0.5 * self.size**2 * columns * rows
-            take = (distance < best) | ((distance == best) & large)
-            np.copyto(best, distance, where=take)
-            np.copyto(chosen, number, where=take, casting="unsafe")
-        return chosen
+        match self.kind:
+            case "slices":
+                return nearest_shape(widths, heights, self.grids, self.size)
+            case "adaptive":
+                return nearest_area(widths, heights, self.grids, self.size)
+            case "anyres":
+                return most_effective(widths, heights, self.grids, self.size)
+        return np.zeros(len(widths), np.int16)

@@ -49,7 +49,7 @@ def test_imports_point_one_way(file: Path) -> None:
     assert "torch" not in names or place.startswith(TORCH)
 
 
-@pytest.mark.parametrize("command", ["sources", "peek", "stats", "trace"])
+@pytest.mark.parametrize("command", ["sources", "peek", "stats", "tokens", "trace"])
 def test_commands_that_only_look_import_neither_prefect_nor_torch(command: str) -> None:
     code = (
         "import sys\n"

@@ -77,7 +77,7 @@ class Resampler(_Connector):
 
     kind: Literal["resampler"] = "resampler"
     grid: int = Field(default=8, ge=1)
-    """Queries a side: 16 for Qwen-VL, 8 for MiniCPM-V."""
+    """Queries a side: 16 for Qwen-VL, 8 for MiniCPM-V 2.6."""
     heads: int = Field(default=8, ge=1)
 
     def tokens(self, side: int) -> float:
