@@ -10,9 +10,8 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,11 @@ from catalog.record import Record, Refusal
 from catalog.repair import missing
 from catalog.schema import image_table, refusal_table, sample_table
 from pipeline.checks import Picture, Refused, check_record, inside, measure, read_picture
+from pipeline.items import INGEST_VERSION, checked, chunked, key_of, refusal_of
 from pipeline.jobs import Job
 from pipeline.sources import Source
 from pipeline.sources.regions import placed
 
-INGEST_VERSION = 2
-"""Raise when the same official bytes would give other rows."""
 CHUNK_RECORDS = 5_000
 """Records in one chunk: some seconds of work with pictures."""
 
@@ -120,8 +118,8 @@ def cut(job: Job, catalog: Path, chunk_records: int = CHUNK_RECORDS) -> list[Chu
         for split, files in splits_of(source, job).items():
             contents = {_relative(file, job.root): hashes.of(file) for file in files}
             items = source.read(job.root, split)
-            for number, checked in enumerate(_chunked(_checked(items), chunk_records)):
-                part = [item for item, _ in checked]
+            for number, pairs in enumerate(chunked(checked(items), chunk_records)):
+                part = [item for item, _ in pairs]
                 chunk = Chunk(
                     source=source.name,
                     family=source.family,
@@ -133,7 +131,7 @@ def cut(job: Job, catalog: Path, chunk_records: int = CHUNK_RECORDS) -> list[Chu
                     count=len(part),
                     files=contents,
                     containers=_containers(part, job.root, hashes),
-                    key=_key(source, job.settings, split, (content for _, content in checked)),
+                    key=key_of(source, job.settings, split, (content for _, content in pairs)),
                     staging=staging,
                 )
                 _write(chunk.spool, pickle.dumps(part, protocol=5))
@@ -179,7 +177,7 @@ def build(chunk: Chunk, catalog: Path) -> Built:
             item = placed(item, displayed)
             check_record(item, displayed)
         except Refused as reason:
-            refusals.append(_refusal(item, reason))
+            refusals.append(refusal_of(item, reason))
             continue
         records.append(item)
         image_ids.append([image_id for image_id, _ in found])
@@ -240,60 +238,26 @@ def _picture(
         image_id = hashlib.sha256(data).hexdigest()
         if ref.member is None:
             hashes[ref.path] = image_id
-        return (image_id, measure(data)), data
+        return (image_id, _measured(image_id, data)), data
     except Refused as reason:
         if ref.member is None:
             hashes.setdefault(ref.path, "")
         return reason, b""
 
 
-def _refusal(record: Record, reason: Refused) -> Refusal:
-    return Refusal(
-        source=record.source,
-        split=record.split,
-        reason=reason.reason,
-        file=record.file,
-        record=record.native_id,
-        message=reason.message,
-    )
+_MEASURED: dict[str, Picture] = {}
+"""Pictures this process has decoded: shuffled records show one again in every chunk."""
+MOST_MEASURED = 200_000
 
 
-Content = tuple[Record | Refusal, str]
-"""An item, and what tells it from a changed one."""
-
-
-def _checked(items: Iterator[Record | Refusal]) -> Iterator[Content]:
-    """Refuse a second record of one id, for `sample_id` is an identity, and what cannot be stored."""
-    seen: set[str] = set()
-    for item in items:
-        if isinstance(item, Record):
-            try:
-                content = item.content_id
-            except (TypeError, ValueError, RecursionError) as error:
-                item = _refusal(item, Refused("broken_text", f"cannot be stored as JSON: {error}"))
-            else:
-                if item.native_id not in seen:
-                    seen.add(item.native_id)
-                    yield item, content
-                    continue
-                item = _refusal(item, Refused("duplicate_id", "this id came before in this split"))
-        yield item, repr(item)
-
-
-def _chunked(items: Iterator[Content], size: int) -> Iterator[list[Content]]:
-    # A split without records is one empty chunk, so that the ledger knows it was read.
-    part = list(islice(items, size))
-    yield part
-    while part := list(islice(items, size)):
-        yield part
-
-
-def _key(source: Source, settings: str, split: str, contents: Iterable[str]) -> str:
-    made_by = [INGEST_VERSION, source.name, source.version, split]
-    digest = hashlib.sha256(orjson.dumps([*made_by, settings] if settings else made_by))
-    for content in contents:
-        digest.update(content.encode(errors="surrogatepass"))
-    return digest.hexdigest()
+def _measured(image_id: str, data: bytes) -> Picture:
+    picture = _MEASURED.get(image_id)
+    if picture is None:
+        picture = measure(data)
+        if len(_MEASURED) >= MOST_MEASURED:
+            _MEASURED.clear()
+        _MEASURED[image_id] = picture
+    return picture
 
 
 def _containers(items: list[Record | Refusal], root: Path, hashes: FileHashes) -> dict[str, str]:
