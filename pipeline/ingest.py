@@ -26,7 +26,7 @@ from catalog.record import Record, Refusal
 from catalog.repair import missing
 from catalog.schema import image_table, refusal_table, sample_table
 from pipeline.checks import Picture, Refused, check_record, inside, measure, read_picture
-from pipeline.items import INGEST_VERSION, checked, chunked, key_of, refusal_of
+from pipeline.items import INGEST_VERSION, checked, chunked, key_of, no_collection, refusal_of
 from pipeline.jobs import Job
 from pipeline.sources import Source
 from pipeline.sources.regions import placed
@@ -104,6 +104,7 @@ def staging_of(catalog: Path, source: str) -> Path:
     return catalog / ".staging" / source
 
 
+@no_collection()
 def cut(job: Job, catalog: Path, chunk_records: int = CHUNK_RECORDS) -> list[Chunk]:
     """Read a source's annotations and spool its records in chunks.
 
@@ -139,6 +140,7 @@ def cut(job: Job, catalog: Path, chunk_records: int = CHUNK_RECORDS) -> list[Chu
     return chunks
 
 
+@no_collection()
 def build(chunk: Chunk, catalog: Path) -> Built:
     """Read a chunk's pictures, check everything, and stage its parts; reuse what a killed run left."""
     if (done := _finished(chunk)) is not None:

@@ -1,7 +1,9 @@
 """A split's items on their way into chunks: checked, cut into ranges, and keyed by their content."""
 
+import gc
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 
 import orjson
@@ -12,6 +14,18 @@ from pipeline.sources import Source
 
 INGEST_VERSION = 2
 """Raise when the same official bytes would give other rows."""
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Leave Python's search for cycles off: records are trees, and it would walk them all again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def refusal_of(record: Record, reason: Refused) -> Refusal:

@@ -47,6 +47,17 @@ def test_exif_orientation_turns_the_displayed_size() -> None:
     assert (picture.width, picture.height, picture.displayed) == (64, 48, (48, 64))
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_jpeg_measures_the_same_with_and_without_pillow(mode: str) -> None:
+    buffer = io.BytesIO()
+    Image.new(mode, (50, 20)).save(buffer, "JPEG")
+    data = buffer.getvalue()
+    quick = measure(data)
+    slow = measure(data[:2] + b"\xff\xfe\x00\x06MPF\0" + data[2:])
+    assert quick == slow
+    assert (quick.width, quick.height, quick.format) == (50, 20, "JPEG")
+
+
 def test_text_and_nothing_are_not_pictures() -> None:
     for data, reason in ((b"<html>not found</html>", "not_a_picture"), (b"", "empty_file")):
         with pytest.raises(Refused) as refused:
