@@ -63,6 +63,15 @@ def preflight(plan: Plan) -> Group:
         f"no packing has fewer than {packing['lower_bound']:,} packs ({packing['of_lower_bound']:.2%})",
         "left out": "over-long samples, and samples whose answers are hidden; counted above",
     }
+    if "of" in plan.header:
+        seen = sum(entry["seen_before"] for entry in plan.header["entries"])
+        rows["goes on"] = (
+            f"from step {plan.header['from_step']:,} of plan {plan.header['of'][:12]}; "
+            f"{seen:,} draws before it count as seen, and the shares are of what follows"
+        )
+    unit = recipe["unit"]
+    gap = max(abs(e["realised"][unit] - e["requested"]) for e in plan.header["entries"])
+    rows["exactness"] = f"no share is further than {gap * 100:.3f} points from what was requested"
     if saved := sum(entry["saved"] for entry in plan.header["entries"]):
         talks = sum(e["conversations"] for e in plan.header["entries"] if e["saved"])
         merged = sum(e["draws"] for e in plan.header["entries"] if e["saved"])
