@@ -30,6 +30,7 @@ from pipeline.policy import ImagePolicy
 assert IMAGE_TOKEN == PICTURE, "encodings and batches mark pictures alike"
 WAIT = 600.0
 """Longest wait for one batch, in seconds, before the run stops with a message."""
+_SIZES = ("widths", "heights")
 OnDamage = Literal["stop", "substitute"]
 
 
@@ -187,8 +188,8 @@ class Collator:
                     image_id = self._row(part, row, "image_ids")[number]
                     raise CuveeError(f"picture {image_id}: {error}") from error
                 damaged += 1
-                size = (self._row(part, row, name)[number] for name in ("widths", "heights"))
-                pictures.append(blank(*size, self._policy))
+                width, height = (self._row(part, row, name)[number] for name in _SIZES)
+                pictures.append(blank(width, height, self._policy))
         visual = [len(tiles) * self._policy.tokens for tiles in pictures]
         ids, mask = unfold(*from_bytes(text or encoded.texts[row]), visual, self._length)
         return ids, mask, pictures, damaged

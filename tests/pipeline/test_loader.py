@@ -81,7 +81,8 @@ def test_global_batches_are_the_same_bytes(
 
 
 def test_ranks_may_change_at_any_step(plan: Plan, whole: list[tuple[bytes, ...]]) -> None:
-    ranks, seen = [1, 8, 2, 4], []
+    ranks = [1, 8, 2, 4]
+    seen: list[tuple[bytes, ...]] = []
     while len(seen) < plan.steps:
         count = ranks[len(seen) % len(ranks)]
         loaders = [

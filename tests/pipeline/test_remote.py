@@ -37,9 +37,9 @@ def bucket(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
         yield url, port
 
 
-def check(plan: Plan, catalog: Catalog, **options: int) -> None:
+def check(plan: Plan, catalog: Catalog, workers: int) -> None:
     there = Plan(catalog.plan_file(plan.id))
-    loader = PlanLoader(there, catalog=catalog, verify=True, **options)
+    loader = PlanLoader(there, catalog=catalog, verify=True, workers=workers)
     count = 0
     for ours, theirs in zip(loader, PlanLoader(plan, workers=0), strict=True):
         assert all(torch.equal(getattr(ours, name), getattr(theirs, name)) for name in NAMES)
