@@ -260,6 +260,38 @@ def demo(folder: Annotated[Path, typer.Argument(help="Where all of it is written
 
 
 @app.command()
+def ask(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run, or its run file.")],
+    question: Annotated[str, typer.Argument(help="What to ask about the picture.")],
+    image: Annotated[Path, typer.Option(help="Picture file.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Draw boxes of the answer there; default: beside the picture."),
+    ] = None,
+    longest: Annotated[int, typer.Option(min=1, help="New tokens at most.")] = 64,
+    precision: Annotated[str, typer.Option(help="fp32, bf16, int8 or int8-dynamic")] = "fp32",
+) -> None:
+    """Ask a trained model about a picture; boxes in its answer are drawn into a copy."""
+    from typing import get_args
+
+    from model.ask import ask as answer
+    from model.ask import draw
+    from model.quantise import Precision
+
+    if precision not in get_args(Precision):
+        raise UserError(
+            f"no precision {precision!r}", fix=f"one of {', '.join(get_args(Precision))}"
+        )
+    chosen: Precision = precision  # type: ignore[assignment]
+    reply = answer(run, image, question, longest=longest, precision=chosen)
+    typer.echo(reply.text)
+    if reply.boxes:
+        drawn = out or image.with_name(f"{image.stem}.boxes.png")
+        draw(image, reply.boxes, drawn)
+        typer.echo(f"{len(reply.boxes)} boxes drawn into {drawn}")
+
+
+@app.command()
 def trace(
     plan: Annotated[str, typer.Argument(help="Plan id, its beginning, or its folder.")],
     catalog: Annotated[Path | None, typer.Option(help="Folder of the catalog.")] = None,

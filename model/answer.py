@@ -1,6 +1,6 @@
 """A trained model with its tokenizer: answers the last question of samples, in batches."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from transformers.utils import logging
 from catalog.images import ImageStore
 from model.benchmarks import Row
 from model.judge import Answer
+from model.quantise import Precision, quantise
 from model.vlm import CuveeModel
 from pipeline.batch import IMAGE_TOKEN
 from pipeline.encode import PICTURE, Encoder, EncoderConfig
@@ -34,13 +35,20 @@ _SHORT = {
 class Answerer:
     """A model on the best device there is."""
 
-    def __init__(self, folder: Path, encoder: EncoderConfig, policy: ImagePolicy) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        encoder: EncoderConfig,
+        policy: ImagePolicy,
+        precision: Precision = "fp32",
+    ) -> None:
         self._encoder, self._policy = Encoder(encoder), policy
         # Bars for each part of a model would bury the bar of the answers.
         talk: Any = logging
         talk.disable_progress_bar()
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self._model = CuveeModel.load(folder).to(device)
+        quantise(self._model, precision)
         self._ends = self._answer_ends()
 
     def _answer_ends(self) -> list[int]:
@@ -54,7 +62,7 @@ class Answerer:
     def __call__(
         self,
         rows: Sequence[Row],
-        store: ImageStore,
+        store: ImageStore | Mapping[str, bytes],
         *,
         longest: int,
         batch_size: int,
@@ -87,8 +95,9 @@ class Answerer:
                 progress(len(batch))
         return [answers[place] for place in range(len(rows))]
 
-    def _tiles(self, row: Row, store: ImageStore) -> list[Tensor]:
-        return [decode(store.get(image_id), self._policy) for image_id in row["image_ids"]]
+    def _tiles(self, row: Row, store: ImageStore | Mapping[str, bytes]) -> list[Tensor]:
+        get = store.get if isinstance(store, ImageStore) else store.__getitem__
+        return [decode(get(image_id), self._policy) for image_id in row["image_ids"]]
 
     def _unfold(self, prompt: Sequence[int], pictures: Sequence[Tensor]) -> list[int]:
         """Put as many visual tokens in place of each picture as its tiles give."""

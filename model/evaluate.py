@@ -42,7 +42,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
+class FinishedRun:
     """A finished run, opened."""
 
     folder: Path
@@ -83,7 +83,7 @@ def evaluate(
     Raises:
         UserError: the run has no model, or the catalog no such split or source.
     """
-    opened = _open(run)
+    opened = open_run(run)
     names = _sources(opened.catalog, split, sources)
     folder = opened.folder / "eval" / split
     before, kept = _read(folder)
@@ -123,7 +123,7 @@ def evaluate(
     return Evaluation(folder=folder, scores=scores | {"sources": chosen}, answered=tuple(missing))
 
 
-def _open(run: Path) -> _Run:
+def open_run(run: Path) -> FinishedRun:
     """Open a finished run by its folder or its run file."""
     if not run.exists():
         raise UserError(f"{run}: no such run", fix="name a run file, or the folder of its `output`")
@@ -146,7 +146,7 @@ def _open(run: Path) -> _Run:
             digest.update(file.relative_to(folder).as_posix().encode())
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return _Run(
+    return FinishedRun(
         folder=folder,
         catalog=Catalog.open(config.catalog),
         encoder=encoder,
@@ -155,7 +155,7 @@ def _open(run: Path) -> _Run:
     )
 
 
-def _answerer(run: _Run) -> "Answerer":
+def _answerer(run: FinishedRun) -> "Answerer":
     from model.answer import Answerer
 
     return Answerer(run.model, run.encoder, run.policy)
@@ -208,7 +208,7 @@ def _answers(
     )
 
 
-def _key(run: _Run, source: str, chosen: Sequence[object]) -> str:
+def _key(run: FinishedRun, source: str, chosen: Sequence[object]) -> str:
     """Return what the results of a source depend on, as one hash."""
     files = [file.name for file in run.catalog.files("samples", source=source)]
     identity = [EVALUATE_VERSION, run.fingerprint, source, *chosen, files]

@@ -3,15 +3,20 @@
 import json
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 from PIL import Image
 
 from catalog import Catalog
+from catalog.errors import UserError
+from model.answer import Answerer
+from model.ask import ask, draw
 from model.config import RunConfig
 from model.evaluate import evaluate
 from model.language import vocabulary_of
+from model.quantise import Precision
 from model.vlm import CuveeModel
 from pipeline.encode import encode
 from pipeline.ingest import ingest
@@ -90,3 +95,37 @@ def test_seeing_beats_being_blind_and_always_saying_the_same(run: Path) -> None:
     result = evaluate(run, "val").scores["sources"]["vqav2"]
     assert result["model"]["accuracy"] == 1.0
     assert result["blind"]["accuracy"] == result["majority"]["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int8-dynamic"])
+def test_a_question_about_a_file_is_answered_in_any_precision(
+    run: Path, tmp_path: Path, precision: Precision
+) -> None:
+    if precision.startswith("int8"):
+        pytest.importorskip("torchao")
+    question = Catalog.open(run.parent / "catalog").samples().collect()["messages"][0][0]["content"]
+    for answer, shade in SHADES.items():
+        picture = tmp_path / f"{answer}.png"
+        Image.new("RGB", (40, 30), (shade, shade, shade)).save(picture)
+        reply = ask(run, picture, question.removeprefix("<image>").strip(), precision=precision)
+        assert (reply.text, reply.boxes) == (answer, ())
+
+
+def test_boxes_of_an_answer_are_drawn(run: Path, tmp_path: Path) -> None:
+    picture, out = tmp_path / "picture.jpg", tmp_path / "out.png"
+    tags = Image.Exif()
+    tags[0x0112] = 6  # stands on its side
+    Image.new("RGB", (40, 30), "white").save(picture, exif=tags)
+    with mock.patch.object(Answerer, "_generate", return_value=["it is [0.500,0.500,1.000,1.000]"]):
+        reply = ask(run, picture, "where?")
+    assert reply.boxes == ((15.0, 20.0, 30.0, 40.0),)
+    draw(picture, reply.boxes, out)
+    drawn = Image.open(out)
+    assert drawn.size == (30, 40)
+    assert drawn.getpixel((15, 30)) != (255, 255, 255)
+    assert drawn.getpixel((5, 5)) == drawn.getpixel((22, 30)) == (255, 255, 255)
+    (tmp_path / "text.jpg").write_text("no picture")
+    with pytest.raises(UserError, match="is no picture"):
+        ask(run, tmp_path / "text.jpg", "?")
+    with pytest.raises(UserError, match="no such file"):
+        ask(run, tmp_path / "missing.jpg", "?")
