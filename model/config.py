@@ -74,6 +74,32 @@ class Optim(_Strict):
         return self.groups.get(part, self.lr)
 
 
+class LoRA(_Strict):
+    """Low-rank adapters in the language model, whose own weights stay; merged when the model is saved.
+
+    https://arxiv.org/abs/2106.09685, by `peft`.
+    """
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32.0, gt=0, allow_inf_nan=False)
+    """Adapters count `alpha / rank`."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = ()
+    """Ends of the names of layers, such as q_proj; by default all linear layers but the head."""
+
+
+class Stage(_Strict):
+    """One of several trainings, one after the other; what is left out is as in the run file."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """Of the stage's folder in `output/stages`; the last stage's files lie in `output` itself."""
+    plan: str | None = None
+    steps: int | None = Field(default=None, ge=1)
+    optim: Optim | None = None
+    freeze: tuple[Part, ...] | None = None
+    lora: LoRA | None = None
+
+
 class RunConfig(_Strict):
     """A run file; relative paths are relative to it."""
 
@@ -87,10 +113,19 @@ class RunConfig(_Strict):
     connector: Connector = MLP()
     optim: Optim = Optim()
     freeze: tuple[Part, ...] = ()
+    lora: LoRA | None = None
+    connector_from: Path | None = None
+    """Weights the connector starts from: `connector.safetensors` of a model that was trained before."""
+    stages: tuple[Stage, ...] = ()
+    weighting: Literal["token", "sample", "sqrt"] = "token"
+    """What counts alike in the loss: every learnt token, every sample, or between the two, a sample as
+    the square root of its learnt tokens (InternVL 2.5, https://arxiv.org/abs/2412.05271, section 3.3)."""
     steps: int | None = Field(default=None, ge=1)
     """Stop after so many steps of the plan; the schedule ends there."""
     precision: Literal["fp32", "bf16"] = "fp32"
     zero: Literal[0, 1, 2, 3] = 0
+    offload: bool = False
+    """Keep the optimizer's state, and its work, in the host's memory; from ZeRO 1 on."""
     gradient_checkpointing: bool = False
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     micro_batch: int = Field(default=8, ge=1)
@@ -118,6 +153,48 @@ class RunConfig(_Strict):
             raise ValueError("everything is frozen: leave one part to learn")
         return freeze
 
+    @field_validator("connector_from")
+    @classmethod
+    def _weights(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return path and _beside(path, info)
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.offload and not self.zero:
+            raise ValueError("`offload` is ZeRO's: set `zero` to 1, 2 or 3")
+        if self.lora and "language" in self.freeze:
+            raise ValueError(
+                "LoRA freezes the language model's own weights: take it out of `freeze`"
+            )
+        names = [stage.name for stage in self.stages]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"stages named twice: {', '.join(sorted(twice))}")
+        for stage in self.stages:
+            if set(stage.freeze or ()) == set(PARTS):
+                raise ValueError(f"stage {stage.name}: everything is frozen")
+            freeze = self.freeze if stage.freeze is None else stage.freeze
+            if (stage.lora or self.lora) and "language" in freeze:
+                raise ValueError(f"stage {stage.name}: LoRA and `freeze` of the language model")
+        return self
+
+    def unfold(self) -> list[Self]:
+        """Return one run a stage, in order; each starts from the model of the one before.
+
+        The last one's folder is the run's own, the others' lie in `stages`.
+        """
+        runs: list[Self] = []
+        for number, stage in enumerate(self.stages, start=1):
+            chosen = stage.model_dump(exclude={"name"}, exclude_none=True)
+            values = {**self.model_dump(), **chosen, "stages": ()}
+            if number < len(self.stages):
+                values["output"] = self.output / "stages" / stage.name
+            if runs:
+                model = runs[-1].output / "model"
+                values |= {"connector_from": model / "connector.safetensors"}
+                values |= {part: {"path": model / part} for part in ("vision", "language")}
+            runs.append(self.model_validate(values))
+        return runs or [self]
+
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read a run file.
@@ -139,4 +216,6 @@ class RunConfig(_Strict):
         """
         names = {"seed", "vision", "language", "connector", "optim", "freeze", "precision"}
         values: dict[str, Any] = self.model_dump(mode="json", include=names)
-        return values
+        # Settings that came later count only where they are used: older runs go on.
+        later = {"lora", "connector_from", "weighting"}
+        return values | self.model_dump(mode="json", include=later, exclude_defaults=True)

@@ -36,6 +36,9 @@ def launch(
 
         train(config, on_step, console)
         return 0
+    if config.stages:
+        # Stage by stage: each has its own processes.
+        return next((code for stage in config.unfold() if (code := launch(stage))), 0)
     config.output.mkdir(parents=True, exist_ok=True)
     asked = config.output / ".asked.yaml"
     asked.write_text(config.dump(), encoding="utf-8")

@@ -4,18 +4,16 @@
 """
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import math
 import os
 import shutil
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from time import monotonic, perf_counter, sleep
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -25,8 +23,11 @@ from torch import Tensor, nn
 from catalog.errors import CuveeError, UserError
 from model.config import PARTS, RunConfig
 from model.language import vocabulary_of
-from model.launch import end_with_launcher, free_port
+from model.launch import end_with_launcher
+from model.loss import targets, weights
+from model.processes import alone, joined
 from model.progress import Metrics, Recorder
+from model.throughput import Meter, write
 from model.vlm import CuveeModel
 from pipeline.batch import IMAGE_TOKEN, Batch
 from pipeline.loader import PlanLoader
@@ -34,12 +35,12 @@ from pipeline.plan import Plan
 from pipeline.policy import ImagePolicy
 
 OnStep = Callable[[Metrics], None]
-PATIENCE = 15.0
-"""Seconds to wait for the processes of a killed run to let go of its folder."""
 
 
 def train(config: RunConfig, on_step: OnStep | None = None, console: Console | None = None) -> Path:
     """Train, or go on training, or say that all is done; return the folder of the model.
+
+    A run in stages trains them one after the other; those that are done are passed over.
 
     Args:
         config: the run.
@@ -49,6 +50,8 @@ def train(config: RunConfig, on_step: OnStep | None = None, console: Console | N
     Raises:
         UserError: the run does not fit its plan, its catalog or what its folder holds.
     """
+    if config.stages:
+        return [train(stage, on_step, console) for stage in config.unfold()][-1]
     console = console or Console()
     plan = Plan.open(config.catalog, config.plan)
     steps = config.steps or plan.steps
@@ -64,7 +67,7 @@ def train(config: RunConfig, on_step: OnStep | None = None, console: Console | N
         if int(os.environ.get("RANK", "0")) == 0:
             console.print(f"finished before: {steps} steps, model in {final}", soft_wrap=True)
         return final
-    with _processes() as (rank, ranks), _alone(config.output, rank):
+    with joined() as (rank, ranks), alone(config.output, rank):
         if rank == 0:
             _keep(config.output / "run.yaml", config.dump())
             _keep(config.output / "run.json", json.dumps(identity))
@@ -101,7 +104,10 @@ def _run(
         verify=config.verify,
         on_damage=config.on_damage,
     )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    meter = Meter(config, ranks, device)
     engine = _engine(config, plan, ranks)
+    meter.model = engine.module
     # A generator of random numbers a step and rank: nothing of it needs to be kept.
     seeding = f"{config.seed}/{rank}"
     if found:
@@ -129,9 +135,9 @@ def _run(
             digest = hashlib.sha256(f"{seeding}/{step}".encode()).digest()
             torch.manual_seed(int.from_bytes(digest[:7], "big"))
             scale = schedule(step, steps, warmup=config.optim.warmup, floor=config.optim.floor)
-            loss = _update(
-                engine, config, split(batch, config.micro_batch), batch.loss_tokens, scale
-            )
+            meter.saw(batch)
+            divisor = _divisor(batch, config, ranks, engine.device)
+            loss = _update(engine, config, split(batch, config.micro_batch), divisor, scale)
             tokens = float((batch.segments > 0).sum())
             stall, waited = loader.report.stall - waited, loader.report.stall
             damaged, replaced = loader.report.damaged - replaced, loader.report.damaged
@@ -150,10 +156,17 @@ def _run(
                 )
             now = perf_counter()
             seconds, began = now - began, now
+            meter.add(
+                tokens=tokens,
+                samples=samples,
+                tiles=pixels / engine.module.side**2,
+                stall=stall,
+                seconds=seconds,
+            )
             if recorder:
                 metrics = {
                     "step": step,
-                    "loss": loss / max(batch.loss_tokens, 1),
+                    "loss": loss / divisor,
                     "lr": config.optim.lr * scale,
                     "grad_norm": float(engine.get_global_grad_norm() or 0.0),
                     "tokens_per_second": tokens / seconds,
@@ -174,6 +187,8 @@ def _run(
             if (step + 1) % config.checkpoint_every == 0 or step + 1 == steps:
                 state = {"step": step + 1, "plan": plan.id}
                 checkpoint.save(engine, folder, state, config.keep)
+    if recorder:
+        console.print(write(config.output, meter.report(start, steps - start)), highlight=False)
 
 
 def _engine(config: RunConfig, plan: Plan, ranks: int) -> Any:
@@ -188,12 +203,15 @@ def _engine(config: RunConfig, plan: Plan, ranks: int) -> Any:
     groups = parameter_groups(model, config)
     optimizer = torch.optim.AdamW(groups, betas=optim.betas, weight_decay=optim.weight_decay)
     rows = plan.packs_per_step // ranks
+    offload = {"offload_optimizer": {"device": "cpu"}} if config.offload else {}
     values = {
         "train_micro_batch_size_per_gpu": min(config.micro_batch, rows),
         "gradient_accumulation_steps": -(-rows // config.micro_batch),
         "gradient_clipping": optim.clip,
         "zero_allow_untested_optimizer": True,
-        "zero_optimization": {"stage": config.zero},
+        "zero_optimization": {"stage": config.zero, **offload},
+        # AdamW of torch runs where the state lies; DeepSpeed's own would be compiled first.
+        "zero_force_ds_cpu_optimizer": False,
         # Without ZeRO, bf16 is autocast over fp32 weights (see `_forward`).
         "bf16": {"enabled": config.precision == "bf16" and config.zero > 0},
         "steps_per_print": sys.maxsize,
@@ -206,14 +224,14 @@ def _engine(config: RunConfig, plan: Plan, ranks: int) -> Any:
 
 
 def _update(
-    engine: Any, config: RunConfig, batches: list[Batch], loss_tokens: int, scale: float
+    engine: Any, config: RunConfig, batches: list[Batch], divisor: float, scale: float
 ) -> float:
     """Make one optimizer step of a rank's micro-batches; return the sum of their losses.
 
-    The loss is a sum over tokens divided by the learnt tokens of the whole step, so that neither
-    ranks nor micro-batches change it; DeepSpeed divides by both, hence the factor.
+    The loss is a sum over tokens divided by what the whole step weighs, so that neither ranks nor
+    micro-batches change it; DeepSpeed divides by both, hence the factor.
     """
-    factor = engine.world_size * len(batches) / max(loss_tokens, 1)
+    factor = engine.world_size * len(batches) / divisor
     total = 0.0
     for group in engine.optimizer.param_groups:
         group["lr"] = group["peak"] * scale
@@ -224,6 +242,17 @@ def _update(
         engine.step()
         total += loss.item()
     return total
+
+
+def _divisor(batch: Batch, config: RunConfig, ranks: int, device: torch.device) -> float:
+    """Return what the learnt tokens of the whole step weigh together, over all ranks."""
+    if config.weighting == "token":
+        return float(max(batch.loss_tokens, 1))
+    following = targets(batch.labels, batch.segments)
+    total = weights(following, batch.segments, config.weighting).double().sum().to(device)
+    if ranks > 1:
+        torch.distributed.all_reduce(total)
+    return total.item() or 1.0
 
 
 def _autocast(engine: Any, config: RunConfig) -> AbstractContextManager[Any]:
@@ -311,65 +340,6 @@ def _to(batch: Batch, device: torch.device) -> Batch:
         if isinstance(value := getattr(batch, field.name), Tensor)
     }
     return dataclasses.replace(batch, **moved)
-
-
-@contextmanager
-def _processes() -> Iterator[tuple[int, int]]:
-    """Join the other processes of the run; give this one's rank and their number."""
-    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-    alone["MASTER_PORT"] = str(free_port())
-    mine = {} if "RANK" in os.environ else alone
-    os.environ.update(mine)
-    cuda = torch.cuda.is_available()
-    os.environ.setdefault("DS_ACCELERATOR", "cuda" if cuda else "cpu")
-    import deepspeed
-    from deepspeed.utils.logging import logger
-
-    logger.setLevel("ERROR")
-    # Shared-memory reduction on CPU would be compiled at the first start, by a compiler or not at all.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    with warnings.catch_warnings():
-        # DeepSpeed 0.19 calls collectives by the names that torch 2.13 calls old.
-        warnings.filterwarnings("ignore", r".*torch\.distributed.* is deprecated", FutureWarning)
-        yield from _joined(cuda, mine)
-
-
-def _joined(cuda: bool, mine: dict[str, str]) -> Iterator[tuple[int, int]]:
-    import deepspeed
-
-    try:
-        if cuda:
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        deepspeed.init_distributed("nccl" if cuda else "gloo", verbose=False)
-        yield torch.distributed.get_rank(), torch.distributed.get_world_size()
-    finally:
-        if torch.distributed.is_initialized():
-            deepspeed.comm.destroy_process_group()
-        for name in mine:
-            os.environ.pop(name, None)
-
-
-@contextmanager
-def _alone(folder: Path, rank: int) -> Iterator[None]:
-    """Keep other runs out of the folder."""
-    if rank:
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        deadline = monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if monotonic() > deadline:
-                    raise UserError(
-                        f"{folder}: another process trains there",
-                        fix="wait for it, end it, or choose another `output`",
-                    ) from error
-                sleep(0.2)
-        yield
 
 
 def _check(folder: Path, identity: dict[str, Any]) -> None:

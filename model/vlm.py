@@ -15,6 +15,8 @@ from model.config import RunConfig, Tower
 from model.connector.build import build_connector
 from model.connector.config import Connector
 from model.language import build_language
+from model.lora import add_lora, merge_lora
+from model.loss import Weighting, targets, weights
 from model.vision import Vision, build_vision
 from pipeline.batch import IGNORE, IMAGE_TOKEN, Batch
 from pipeline.image import normalise
@@ -27,6 +29,7 @@ class CuveeModel(nn.Module):
     def __init__(self, vision: Vision, connector: Any, language: Any, side: int) -> None:
         super().__init__()
         self.vision, self.connector, self.language = vision, connector, language
+        self.weighting: Weighting = "token"
         self.side = side
         """Side of a tile, in pixels."""
 
@@ -50,38 +53,43 @@ class CuveeModel(nn.Module):
         language = build_language(config.language, vocabulary, config.attention)
         width = int(language.config.hidden_size)
         connector = build_connector(config.connector, vision=vision.width, language=width)
+        if config.connector_from is not None:
+            load_connector(connector, config.connector_from)
         model = cls(vision, connector, language, policy.size)
+        model.weighting = config.weighting
         for part in config.freeze:
             getattr(model, part).requires_grad_(False)
+        if config.lora is not None:
+            add_lora(language, config.lora)
         if config.gradient_checkpointing:
             for tower in (vision.tower, language):
                 tower.activation_checkpointing_enable({"use_reentrant": False})
         return model
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the sum of the cross-entropy over the learnt tokens, float32."""
+        """Return the sum of the weighted cross-entropy over the learnt tokens, float32."""
         width = max(2, int((batch.segments > 0).any(0).sum()))
         tokens, labels, positions, segments = (
             tensor[:, :width]
             for tensor in (batch.tokens, batch.labels, batch.positions, batch.segments)
         )
         inputs = self.embed(tokens, batch.pixels)
-        # Label of the token after each position; a sample's first token is never predicted.
-        following = torch.full_like(labels, IGNORE)
-        following[:, :-1] = torch.where(segments[:, 1:] == segments[:, :-1], labels[:, 1:], IGNORE)
+        following = targets(labels, segments)
+        counted = weights(following, segments, self.weighting)
         if "flash" in str(self.language.config._attn_implementation):
             # Attention over variable lengths: all rows as one, without padding.
             kept = segments > 0
             kept[0, 0] = True
             inputs, positions, following = inputs[kept][None], positions[kept], following[kept]
-            positions, following = positions[None], following[None]
+            positions, following, counted = positions[None], following[None], counted[kept][None]
         # Samples are kept apart by positions that restart, and only without mask and cache.
         states = self.language.base_model(
             inputs_embeds=inputs, position_ids=positions, use_cache=False
         ).last_hidden_state
         learnt = following != IGNORE
         logits = self.language.get_output_embeddings()(states[learnt])
-        return functional.cross_entropy(logits.float(), following[learnt], reduction="sum")
+        losses = functional.cross_entropy(logits.float(), following[learnt], reduction="none")
+        return (losses * counted[learnt]).sum()
 
     def embed(self, tokens: Tensor, pixels: Tensor) -> Tensor:
         """Return (B, T, width) embeddings, visual tokens in place of `IMAGE_TOKEN`.
@@ -144,10 +152,11 @@ class CuveeModel(nn.Module):
         return [_until(answer, ends) for answer in answers.tolist()]
 
     def save(self, folder: Path) -> None:
-        """Write the three parts, the towers as `transformers` folders."""
+        """Write the three parts, the towers as `transformers` folders; LoRA is merged in."""
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
+        merge_lora(self.language)
         self.vision.tower.save_pretrained(folder / "vision")
         self.language.save_pretrained(folder / "language")
         save_file(dict(self.connector.state_dict()), folder / "connector.safetensors")
@@ -162,8 +171,6 @@ class CuveeModel(nn.Module):
         Raises:
             UserError: there is no model.
         """
-        from safetensors.torch import load_file
-
         if not (folder / "cuvee.json").is_file():
             raise UserError(f"{folder}: no model there", fix="train to the end first")
         values = json.loads((folder / "cuvee.json").read_text())
@@ -174,8 +181,34 @@ class CuveeModel(nn.Module):
         chosen = values.get("connector") or {"merge": values["merge"]}
         config = TypeAdapter[Connector](Connector).validate_python(chosen)
         connector = build_connector(config, vision=vision.width, language=width)
-        connector.load_state_dict(load_file(folder / "connector.safetensors"))
+        load_connector(connector, folder / "connector.safetensors")
         return cls(vision, connector, language, values["side"])
+
+
+def load_connector(connector: nn.Module, file: Path) -> None:
+    """Set a connector's weights from a file.
+
+    Raises:
+        UserError: they are of another connector.
+    """
+    from safetensors.torch import load_file
+
+    if not file.is_file():
+        raise UserError(f"{file} is not there", fix="name `connector.safetensors` of a model")
+    held = load_file(file)
+    now = connector.state_dict()
+    wrong = [
+        f"{name}: {list(held[name].shape) if name in held else 'missing'} there, "
+        f"{list(now[name].shape) if name in now else 'unknown'} here"
+        for name in sorted({*held, *now})
+        if name not in held or name not in now or held[name].shape != now[name].shape
+    ]
+    if wrong:
+        raise UserError(
+            f"{file} holds another connector\n" + "\n".join(wrong),
+            fix="choose the same `connector`, vision width and language width as that model",
+        )
+    connector.load_state_dict(held)
 
 
 def _until(answer: list[int], ends: list[int]) -> list[int]:
