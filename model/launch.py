@@ -29,7 +29,8 @@ def launch(
     """Train in `config.processes` processes and return the first exit code that is not 0, else 0.
 
     Under torchrun or the DeepSpeed launcher, which set RANK, this process is one of theirs and trains.
-    `on_step` and `console` are those of `train`, and of use only where this process trains.
+    `on_step` and `console` are those of `train`. Several processes cannot call `on_step`; they keep
+    quiet where the console is.
     """
     if "RANK" in os.environ or config.processes == 1:
         from model.train import train
@@ -52,7 +53,14 @@ def launch(
             environment = os.environ | rank_environment(rank, config.processes, port)
             command = [sys.executable, "-m", "model.train", str(asked)]
             # The children watch the pipe on their standard input: it closes when this process ends.
-            children.append(subprocess.Popen(command, env=environment, stdin=subprocess.PIPE))
+            children.append(
+                subprocess.Popen(
+                    command,
+                    env=environment,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL if console and console.quiet else None,
+                )
+            )
         return _wait(children)
     finally:
         if listening:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Event, Thread
 from time import monotonic
 from typing import Any
 
@@ -24,7 +25,6 @@ from flows.pages import report_page, statistics_page
 from flows.plan import plan_flow
 from flows.train import train_flow
 from model.config import RunConfig
-from model.progress import Metrics
 from model.scoreboard import scoreboard
 from pipeline.jobs import jobs_of_file
 from pipeline.mixture import Mixture
@@ -170,16 +170,37 @@ def _statistics(page: Path, catalog: Catalog, stage: Stage) -> None:
     stage.says = f"{page}"
 
 
+@contextmanager
+def _watched(file: Path, tell: _Teller) -> Iterator[None]:
+    """Show the steps of a run as its processes write them."""
+    over = Event()
+
+    def watch() -> None:
+        while not over.wait(0.5):
+            # The last line may be half written: the last whole one stands before its line break.
+            lines = file.read_text(encoding="utf-8").split("\n")[:-1] if file.exists() else []
+            if lines:
+                last = json.loads(lines[-1])
+                step = int(last["step"]) + 1
+                tell.at(step, step + int(last["steps_left"]), f"loss {last['loss']:.3f}")
+
+    watcher = Thread(target=watch, daemon=True, name="demo-watch")
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
 def _train(config: RunConfig, stage: Stage, tell: _Teller) -> None:
     stage.redone = not (config.output / "model" / "cuvee.json").exists()
 
-    def on_step(metrics: Metrics) -> None:
-        step, left = int(metrics["step"]) + 1, int(metrics["steps_left"])
-        tell.at(step, step + left, f"loss {metrics['loss']:.3f}")
-
-    start = train_flow if stage.redone else train_flow.fn
-    if code := start(config, on_step, Console(quiet=True)):
-        raise CuveeError(f"training stopped with exit code {code}\nFix: run it again to continue")
+    if stage.redone:
+        with _watched(config.output / "metrics.jsonl", tell):
+            code = train_flow(config, None, Console(quiet=True))
+        if code:
+            raise CuveeError(f"training stopped with exit code {code}\nFix: run it again")
     lines = (config.output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     steps = [json.loads(line) for line in lines]
     samples, seconds = (sum(step[name] for step in steps) for name in ("samples", "seconds"))

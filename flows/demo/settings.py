@@ -37,10 +37,10 @@ class Settings:
     """How large the demo is."""
 
     size: Size = field(default_factory=Size)
-    samples: int = 60_000
+    samples: int = 45_000
     """Budget of the plan."""
     vocabulary: int = 768
-    packs_per_step: int = 3
+    packs_per_step: int = 4
     checkpoint_every: int = 200
 
 
@@ -153,6 +153,8 @@ def write_run(folder: Path, settings: Settings, plan: Plan) -> RunConfig:
         "connector": {"merge": MERGE},
         "optim": {"lr": 1.5e-3, "warmup": 0.05, "betas": [0.9, 0.98], "weight_decay": 0.02},
         "precision": "bf16",
+        # Matrices this small leave the threads of one process waiting for each other.
+        "processes": 2,
         "checkpoint_every": settings.checkpoint_every,
     }
     _yaml(folder / "run.yaml", values)
