@@ -96,24 +96,22 @@ def scattered(seed: int, split: Split, number: int) -> Canvas:
     """Return a canvas with two to four slips, each somewhere in a quarter of its own."""
     random = generator(seed, "scattered", split, number)
     quarters = sorted(random.permutation(4)[: random.integers(2, 5)].tolist())
-    half = SIDE // 2
-    slips = []
-    for quarter in quarters:
-        side = int(random.integers(SLIP[0], SLIP[1] + 1))
-        x, y = (int(value) for value in random.integers(0, half - side + 1, 2))
-        left, top = x + half * (quarter % 2), y + half * (quarter // 2)
-        slips.append(_slip(random, split, PLACES[quarter], (left, top, left + side, top + side)))
-    return _draw(random, number, slips)
+    return _draw(random, number, [_laid(random, split, quarter) for quarter in quarters])
 
 
 def written(seed: int, split: Split, number: int) -> Canvas:
-    """Return a canvas with two or three slips in one line, which is a number."""
+    """Return a canvas with two slips side by side, above or below, which are a number."""
     random = generator(seed, "written", split, number)
-    count, side = int(random.integers(2, 4)), int(random.integers(SLIP[0], SIDE // 3 + 1))
-    left = int(random.integers(0, SIDE - count * side + 1))
-    top = int(random.integers(0, SIDE - side + 1))
-    boxes = [(left + i * side, top, left + (i + 1) * side, top + side) for i in range(count)]
-    return _draw(random, number, [_slip(random, split, "line", box) for box in boxes])
+    first = 2 * int(random.integers(2))
+    return _draw(random, number, [_laid(random, split, first + column) for column in (0, 1)])
+
+
+def _laid(random: np.random.Generator, split: Split, quarter: int) -> Slip:
+    """Return a slip somewhere in a quarter of the canvas; quarters count in reading order."""
+    half, side = SIDE // 2, int(random.integers(SLIP[0], SLIP[1] + 1))
+    x, y = (int(value) for value in random.integers(0, half - side + 1, 2))
+    left, top = x + half * (quarter % 2), y + half * (quarter // 2)
+    return _slip(random, split, PLACES[quarter], (left, top, left + side, top + side))
 
 
 def _slip(

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from catalog import Catalog
 from catalog.errors import CuveeError
 from catalog.statistics import Statistics
-from flows.demo.releases import write_releases
+from flows.demo.releases import RELEASES_VERSION, write_releases
 from flows.demo.settings import FULL, Settings, write_files, write_run, write_tokenizer
 from flows.evaluate import evaluate_flow
 from flows.ingest import run_ingest
@@ -116,7 +116,10 @@ def run_demo(folder: Path, console: Console, settings: Settings = FULL) -> Path:
 
 def _data(folder: Path, settings: Settings, stage: Stage, tell: _Teller) -> None:
     """Write the releases and their tokenizer whole, or leave those that are there."""
-    data, wanted = folder / "data", json.dumps(asdict(settings.size))
+    data, wanted = (
+        folder / "data",
+        json.dumps(asdict(settings.size) | {"version": RELEASES_VERSION}),
+    )
     mark = data / "size.json"
     if mark.exists() and mark.read_text(encoding="utf-8") == wanted:
         stage.redone = False
@@ -144,7 +147,8 @@ def _ingest(folder: Path, stage: Stage, console: Console) -> None:
     stage.redone = opened.version != before
     counts = [pair for splits in opened.counts().values() for pair in splits.values()]
     records, refused = (sum(values) for values in zip(*counts, strict=True))
-    pictures = opened.images().select(pl.len()).collect().item()
+    shown = opened.samples().select(pl.col("image_ids").explode().drop_nulls().n_unique())
+    pictures = shown.collect().item()
     stage.says = f"{records:,} records, {refused} refused, {pictures:,} distinct pictures"
 
 

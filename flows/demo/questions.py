@@ -78,7 +78,7 @@ def conversation(canvas: Canvas) -> list[Asked]:
         [which(slip) for slip in canvas.slips],
         [where(slip) for slip in canvas.single],
     )
-    turns = kinds[int(random.integers(3))] or kinds[0]
+    turns = kinds[int(random.choice(3, p=(0.25, 0.25, 0.5)))] or kinds[0]
     return [turns[i] for i in random.permutation(len(turns))]
 
 

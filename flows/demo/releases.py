@@ -16,6 +16,8 @@ from flows.demo.text import instructions, page
 
 SPLITS: tuple[Split, ...] = ("train", "val")
 COCO = {"train": "train2014", "val": "val2014"}
+RELEASES_VERSION = 2
+"""Raise when the same size would give other files."""
 VAL = 1_000_000
 """Pictures of `val` are numbered from here: RefCOCO keeps those of all splits in one folder."""
 Rows = list[dict[str, Any]]

@@ -37,7 +37,7 @@ class Settings:
     """How large the demo is."""
 
     size: Size = field(default_factory=Size)
-    samples: int = 45_000
+    samples: int = 80_000
     """Budget of the plan."""
     vocabulary: int = 768
     packs_per_step: int = 4
@@ -147,7 +147,7 @@ def write_run(folder: Path, settings: Settings, plan: Plan) -> RunConfig:
     values: dict[str, Any] = {
         "catalog": "catalog",
         "plan": plan.id,
-        "output": "run",
+        "output": f"runs/{plan.id[:8]}",
         "vision": {"config": vision, "residual": 0.0},
         "language": {"config": language, "residual": 0.0},
         "connector": {"merge": MERGE},
