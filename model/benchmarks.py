@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from string import ascii_uppercase
 from typing import Any
 
 import polars as pl
@@ -150,6 +151,34 @@ def _chosen(row: Row, answer: str) -> dict[str, Any]:
     return {row["native_id"]: -1 if said is None else LETTERS.index(said)}
 
 
+def _by_row(row: Row, answer: str) -> dict[str, Any]:
+    return {"index": _number(row["native_id"]), "prediction": answer}
+
+
+def _index_or_first(row: Row) -> int | str | None:
+    return _index(row) if row["choices"] else _first(row)
+
+
+def _letter_or_first(row: Row) -> str | None:
+    index = _index(row)
+    return _first(row) if index is None else ascii_uppercase[index]
+
+
+def _yes_or_no(row: Row) -> str | None:
+    first = _first(row)
+    return None if first is None else first.strip().lower()
+
+
+def _mmmu_item(row: Row) -> dict[str, Any]:
+    kind = "multiple-choice" if row["choices"] else "open"
+    return {"choices": row["choices"], "question_type": kind}
+
+
+def _mathvista_item(row: Row) -> dict[str, Any]:
+    digits = row["precision"]
+    return {"choices": row["choices"], "precision": float(digits) if digits else None}
+
+
 def _index(row: Row) -> int | None:
     index: int | None = row["answer_index"]
     return index
@@ -277,8 +306,68 @@ BENCHMARKS: dict[str, Benchmark] = {
     "refcoco": _REFCOCO,
     "refcoco+": _REFCOCO,
     "refcocog": _REFCOCO,
+    "multimodal_ocr": Benchmark(
+        metric="ocrbench",
+        longest=64,
+        reference=_answers,
+        submission=_by_question_id,
+        types={"type": "$.type", "dataset_name": "$.dataset_name"},
+    ),
+    "mmbench": Benchmark(
+        metric="mmbench_circular",
+        longest=16,
+        reference=_index,
+        submission=_by_row,
+        suffix=LETTER,
+        extras=_choices,
+        types={"index": "$.index", "category": "$.category", "l2-category": "$['l2-category']"},
+    ),
+    "mmmu": Benchmark(
+        metric="mmmu",
+        longest=32,
+        reference=_index_or_first,
+        submission=_by_row,
+        suffix=LETTER,
+        extras=_mmmu_item,
+        types={"subject": "$.category"},
+    ),
+    "mathvista": Benchmark(
+        metric="mathvista",
+        longest=64,
+        reference=_first,
+        submission=_by_row,
+        extras=_mathvista_item,
+        types={
+            name: f"$.{name}" for name in ("question_type", "answer_type", "precision", "grade")
+        },
+    ),
+    "realworldqa": Benchmark(
+        metric="realworldqa",
+        longest=16,
+        reference=_letter_or_first,
+        submission=_by_row,
+        extras=lambda row: {"question": question(row)},
+    ),
+    "pope": Benchmark(
+        metric="pope",
+        longest=16,
+        reference=_yes_or_no,
+        submission=_by_row,
+        suffix=SHORT,
+        types={"category": "$.category"},
+    ),
+    "mme": Benchmark(
+        metric="mme",
+        longest=16,
+        reference=_first,
+        submission=_by_row,
+        types={"subtask": "$.category"},
+    ),
 }
-"""Source -> its benchmark; the formats are those of the official servers and scripts."""
+"""Source -> its benchmark; the formats are those of the official servers and scripts.
+
+The last ones are tables of VLMEvalKit, ingested as `{source: tsv, name: mmbench, root: …}`.
+"""
 OTHER = Benchmark(
     metric="exact_match", longest=64, reference=_answers_or_said, submission=_by_question_id
 )

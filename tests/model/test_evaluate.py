@@ -20,6 +20,7 @@ from pipeline.ingest import ingest
 from pipeline.jobs import Job
 from pipeline.prompt import BOXES
 from tests.finished import make_run
+from tests.official import write_picture
 from tests.tokenizer import make_tokenizer
 
 DATA = Path(__file__).parent.parent / "data"
@@ -206,18 +207,52 @@ def test_every_benchmark_names_a_metric_and_its_server_form(source: str) -> None
     assert set(entry) - set(form) <= {"gt_bbox", "hw"}
 
 
+TABLES = ("mmbench", "mmmu", "mathvista", "realworldqa", "pope", "mme")
+"""Benchmarks that are ingested as tables of VLMEvalKit, under these names."""
+
 FORMS: dict[str, dict[str, object]] = {
     "vizwiz": {"image": "12", "answer": "b"},
     "gqa": {"questionId": "12", "prediction": "B"},
     "docvqa": {"questionId": 12, "answer": "B"},
     "infographicvqa": {"questionId": 12, "answer": "B"},
     **{key: {"image_id": 34, "caption": "B"} for key in ("coco_captions", "flickr30k", "textcaps")},
+    **{key: {"index": 12, "prediction": "B"} for key in TABLES},
     **{key: {"answer": "B"} for key in ("refcoco", "refcoco+", "refcocog")},
 }
 """Entry of a prediction file, where it is not question_id and answer."""
 
 
-@pytest.mark.parametrize("source", BENCHMARKS)
+def table_row(source: str, number: int) -> dict[str, str]:
+    """Return a row of a benchmark's table; two rows of MME are one picture's."""
+    row = {"index": str(number), "image_path": "a.png", "question": "Is it?"}
+    if source in ("pope", "mme"):
+        return row | {"answer": "No" if number % 2 else "Yes", "category": "existence"}
+    if source == "mathvista":
+        kinds = {"question_type": "free_form", "answer_type": "integer", "precision": ""}
+        return row | kinds | {"answer": "14", "task": "geometry"}
+    options = {"A": "cat", "B": "dog", "answer": "B", "category": "Art", "l2-category": "x"}
+    return row | options
+
+
+@pytest.mark.parametrize("source", TABLES)
+def test_tables_of_vlmevalkit_are_judged_by_their_benchmark(source: str, tmp_path: Path) -> None:
+    rows = [table_row(source, number) for number in (0, 1)]
+    lines = ["\t".join(row.values()) for row in rows]
+    root = tmp_path / "release"
+    write_picture(root / "a.png", 1)
+    (root / "Bench.tsv").write_text("\n".join(["\t".join(rows[0]), *lines]) + "\n")
+    ingest(Job(source="tsv", root=root, name=source), tmp_path / "catalog")
+    found = rows_for(Catalog.open(tmp_path / "catalog"), source, "Bench")
+    assert len(found) == 2
+    answers = [
+        Answer(text=truth(row, benchmark_of(source).reference(row)), blind=None) for row in found
+    ]
+    result, _ = judge(source, found, answers, None, "shikra")
+    full = 200.0 if source == "mme" else 1.0
+    assert result["model"][METRICS[result["metric"]].measure] == full
+
+
+@pytest.mark.parametrize("source", [name for name in BENCHMARKS if name not in TABLES])
 def test_true_answers_of_a_release_get_full_marks(source: str, tmp_path: Path) -> None:
     ingest(Job(source=source, root=DATA / source), tmp_path)
     catalog = Catalog.open(tmp_path)
