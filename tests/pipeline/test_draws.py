@@ -39,6 +39,7 @@ def pool(count: int, seed: int, *, pictures: bool = True) -> Pool:
     )
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 4), st.integers(0, 5))
 def test_a_walk_sees_every_sample_once_an_epoch(n: int, epochs: int, seed: int) -> None:
     order = walk(seed, "vqav2", keys(n), epochs)
@@ -50,6 +51,7 @@ def test_a_walk_sees_every_sample_once_an_epoch(n: int, epochs: int, seed: int) 
         assert epochs == 1 or order[:n].tolist() != order[n : 2 * n].tolist()
 
 
+@settings(deadline=None)
 @given(st.integers(2, 60), st.data())
 def test_leaving_samples_out_reorders_no_other(n: int, data: st.DataObject) -> None:
     kept = np.array(sorted(data.draw(st.sets(st.integers(0, n - 1), min_size=1))))
@@ -57,6 +59,7 @@ def test_leaving_samples_out_reorders_no_other(n: int, data: st.DataObject) -> N
     assert kept[walk(1, "vqav2", keys(n)[kept], 1)].tolist() == whole
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.integers(1, 40), st.integers(1, 3))
 def test_a_block_walk_stays_within_few_blocks(n: int, size: int, epochs: int) -> None:
     blocks = keys(n) // np.uint64(size) * np.uint64(size)
@@ -87,6 +90,7 @@ def test_shuffled_by_blocks_shares_and_caps_hold_too(recipe: Recipe, unit: Unit,
     assert len(np.unique(mine // 5_000)) <= 2 * BLOCKS_TOGETHER
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=5))
 def test_every_prefix_holds_the_shares_to_within_a_draw(counts: list[int]) -> None:
     entry = merge([middles(np.ones(count, np.int64)) / count for count in counts])

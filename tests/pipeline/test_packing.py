@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.packing import lower_bound, pack
@@ -11,6 +11,7 @@ from tests.reference import Mix, heavy_mix, reference_mix
 lengths = st.lists(st.tuples(st.integers(1, 64), st.integers(0, 6)), min_size=1, max_size=300)
 
 
+@settings(deadline=None)
 @given(lengths, st.integers(64, 256), st.integers(6, 24))
 def test_every_sample_is_packed_once_and_no_budget_overrun(
     samples: list[tuple[int, int]], capacity: int, max_tiles: int

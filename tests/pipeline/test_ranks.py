@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import UserError
 from pipeline.ranks import deal, packs_of_rank
 
 
+@settings(deadline=None)
 @given(st.integers(1, 16), st.integers(1, 16))
 def test_the_ranks_runs_are_the_step(share: int, ranks: int) -> None:
     runs = [packs_of_rank(share * ranks, rank, ranks) for rank in range(ranks)]
@@ -22,6 +23,7 @@ def test_ranks_that_do_not_divide_a_step_are_explained() -> None:
         packs_of_rank(8, 4, 4)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5), st.integers(1, 6), st.sampled_from([1, 2, 4, 8]), st.integers(0, 99))
 def test_dealing_permutes_each_step_one_of_each_group_to_a_rank(
     steps: int, share: int, ranks: int, seed: int
