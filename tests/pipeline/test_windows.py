@@ -18,6 +18,8 @@ from tests.pipeline.test_draws import pool, sizes
 from tests.reference import reference_mix
 
 RANKS = 8
+WORST: dict[Unit, float] = {"text_tokens": 0.0075, "loss_tokens": 0.0075}
+"""Where eight alike packs of long texts make one step, some stretches are further off: elsewhere 0.005."""
 
 
 def run(mixture: Mixture, shares: Any, facts: Facts) -> Packs:
@@ -86,7 +88,7 @@ def test_shares_hold_in_the_order_of_the_plan(
     window = min(10_000, len(order))
     ends = np.arange(window, len(both))
     over = (mine[ends] - mine[ends - window]) / (both[ends] - both[ends - window])
-    assert np.abs(over - shares[0]).max() <= 0.005
+    assert np.abs(over - shares[0]).max() <= WORST.get(unit, 0.005)
 
 
 def test_packs_keep_their_budgets_and_say_what_they_hold(recipe: Recipe) -> None:
