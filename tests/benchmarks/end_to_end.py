@@ -68,7 +68,7 @@ def make_plan(folder: Path, samples: int) -> Plan:
     return Plan.build(Catalog.open(folder / "catalog"), Mixture.model_validate(values))
 
 
-def tableof(plan: Plan) -> list[dict[str, Any]]:
+def rows_of(plan: Plan) -> list[dict[str, Any]]:
     """Return the same samples for the other sides: picture, token ids, loss mask."""
     catalog = Catalog.open(plan.file.parents[2])
     store = catalog.image_store()
@@ -205,7 +205,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         plan = make_plan(folder, samples)
-        rows = tableof(plan)
+        rows = rows_of(plan)
         loaders: dict[str, tuple[Any, float | None]] = {
             "DataLoader over HF datasets, Pillow": (hf_loader(folder, rows, usual), 2),
             "DataLoader over WebDataset, Pillow": (web_loader(folder, rows, usual), 2),
