@@ -95,8 +95,8 @@ def _texts(size: Size) -> Iterator[str]:
         asked += document(page(size.seed, "train", place), "train")
     yield from (text for item in asked for text in (item.question, item.answer))
     yield from (f"\n{item.question}" for item in asked)
-    for place in ("", *(f" at the {place}" for place in PLACES)):
-        yield from [f"\n{QUESTION.format(expression=f'the 7{place}')}"] * LEARNT
+    for words in ("the 7", *(f"the 7 at the {place}" for place in PLACES)):
+        yield from [f"\n{QUESTION.format(expression=words)}"] * LEARNT
     yield from ["{<1><2><3><4>}"] * LEARNT
 
 
