@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from model.config import RunConfig
+from model.connector.build import Cost, cost
 from pipeline.batch import Batch
 
 SIDE, ROUNDS = 1024, 8
@@ -107,6 +108,16 @@ def write(folder: Path, found: Throughput) -> str:
     )
 
 
+def connector_cost(model: Any) -> Cost:
+    """Return what a model's connector costs on a tile."""
+    return cost(
+        model.connector.config,
+        vision=model.vision.width,
+        language=int(model.language.config.hidden_size),
+        side=model.vision.patches(model.side),
+    )
+
+
 def step_flops(model: Any, segments: Tensor, tiles: int) -> float:
     """Return the operations of forward and backward over rows with these samples and tiles.
 
@@ -118,7 +129,7 @@ def step_flops(model: Any, segments: Tensor, tiles: int) -> float:
     head = model.language.get_output_embeddings().weight
     inside = _weights(model.language, without=model.language.get_input_embeddings().weight)
     if head is model.language.get_input_embeddings().weight:
-        inside += head.numel()
+        inside += _size(head)
     # Two matrix products of n x n x width a layer, causal: a half of each.
     wide = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     attention = 2 * text.num_hidden_layers * wide * text.num_attention_heads
@@ -126,7 +137,7 @@ def step_flops(model: Any, segments: Tensor, tiles: int) -> float:
     # Matrix products with weights, and products of activations with each other.
     forward = {
         "vision": (tiles * 2.0 * _weights(model.vision) * patches, tiles * looking),
-        "connector": (tiles * _connector_flops(model), 0),
+        "connector": (tiles * connector_cost(model).flops, 0),
         "language": (
             2 * inside * float(lengths.sum()),
             attention * float((lengths**2).sum()),
@@ -148,8 +159,7 @@ def states(model: nn.Module, config: RunConfig, ranks: int) -> int:
     beside the moments. ZeRO 1 shares the optimizer's state among the ranks, 2 the gradients too, 3 the
     weights too.
     """
-    # Under ZeRO 3 a parameter's own tensor may be empty; DeepSpeed keeps its size beside.
-    sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in model.parameters()]
+    sizes = [(_size(p), p.requires_grad) for p in model.parameters()]
     every, learning = sum(size for size, _ in sizes), sum(s for s, learns in sizes if learns)
     half = config.precision == "bf16" and config.zero > 0
     weights, gradients = (2 * every, 2 * learning) if half else (4 * every, 4 * learning)
@@ -210,7 +220,7 @@ def peak(device: torch.device) -> int:
 def _weights(module: nn.Module, without: Tensor | None = None) -> int:
     """Return the weights of the matrix products, once each."""
     return sum(
-        getattr(p, "ds_numel", p.numel())
+        _size(p)
         for name, p in module.named_parameters()
         if p is not without
         and len(getattr(p, "ds_shape", p.shape)) > 1
@@ -218,21 +228,15 @@ def _weights(module: nn.Module, without: Tensor | None = None) -> int:
     )
 
 
+def _size(parameter: Tensor) -> int:
+    # Under ZeRO 3 a parameter's own tensor may be empty; DeepSpeed keeps its size beside.
+    return int(getattr(parameter, "ds_numel", parameter.numel()))
+
+
 def _share(module: nn.Module) -> float:
     """Return the share of a module's weights that learn."""
-    sizes = [(getattr(p, "ds_numel", p.numel()), p.requires_grad) for p in module.parameters()]
+    sizes = [(_size(p), p.requires_grad) for p in module.parameters()]
     return sum(size for size, learns in sizes if learns) / max(1, sum(size for size, _ in sizes))
-
-
-def _connector_flops(model: Any) -> int:
-    from model.connector.build import cost
-
-    return cost(
-        model.connector.config,
-        vision=model.vision.width,
-        language=int(model.language.config.hidden_size),
-        side=model.vision.patches(model.side),
-    ).flops
 
 
 def _wait(device: torch.device) -> None:

@@ -27,7 +27,7 @@ from model.launch import end_with_launcher
 from model.loss import targets, weights
 from model.processes import alone, joined
 from model.progress import Metrics, Recorder
-from model.throughput import Meter, write
+from model.throughput import Meter, connector_cost, write
 from model.vlm import CuveeModel
 from pipeline.batch import IMAGE_TOKEN, Batch
 from pipeline.loader import PlanLoader
@@ -118,7 +118,8 @@ def _run(
         count = sum(getattr(p, "ds_numel", p.numel()) for p in engine.module.parameters())
         console.print(
             f"{count:,} parameters, {steps} steps of {plan.packs_per_step} packs, {ranks} "
-            f"process{'es' if ranks > 1 else ''} on {engine.device.type}",
+            f"process{'es' if ranks > 1 else ''} on {engine.device.type}; connector "
+            f"{config.connector.kind}: {connector_cost(engine.module)}",
             highlight=False,
         )
     if start >= steps:
@@ -194,6 +195,11 @@ def _run(
 def _engine(config: RunConfig, plan: Plan, ranks: int) -> Any:
     """Return DeepSpeed's engine around the model and AdamW."""
     import deepspeed
+    from transformers.utils import logging
+
+    # Bars for each part of a model would bury the run's own lines.
+    bars: Any = logging.disable_progress_bar
+    bars()
 
     policy = ImagePolicy.model_validate(plan.header["recipe"]["image"])
     model = CuveeModel.build(config, policy, vocabulary_of(Path(plan.header["tokenizer"])))
@@ -364,12 +370,8 @@ def _keep(path: Path, text: str) -> None:
 
 def _finish(config: RunConfig, plan: Plan, final: Path) -> None:
     """Write the model from the last checkpoint, whole on one rank, and its tokenizer beside it."""
-    from transformers.utils import logging
-
     from model import checkpoint
 
-    bars: Any = logging.disable_progress_bar
-    bars()
     found = checkpoint.latest(config.output / "checkpoints")
     assert found is not None
     tokenizer = Path(plan.header["tokenizer"])

@@ -1,6 +1,7 @@
 """A connector of the kind the run file names, and what it costs."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -35,6 +36,12 @@ class Cost:
     flops: int
     """Floating-point operations of a tile's forward pass; a multiply-add is two."""
 
+    def __str__(self) -> str:
+        return (
+            f"{self.tokens} tokens a tile, {self.parameters:,} parameters, "
+            f"{self.flops / 1e9:,.4g} GFLOP a tile"
+        )
+
 
 def build_connector(config: Connector, *, vision: int, language: int) -> nn.Module:
     """Return a connector from features of width `vision` to tokens of width `language`.
@@ -57,6 +64,7 @@ def build_connector(config: Connector, *, vision: int, language: int) -> nn.Modu
     return connector
 
 
+@lru_cache
 def cost(config: Connector, *, vision: int, language: int, side: int) -> Cost:
     """Return what a connector costs on a tile of `side` x `side` patches, without its memory."""
     with torch.device("meta"):
