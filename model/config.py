@@ -81,7 +81,7 @@ class LoRA(_Strict):
     """
 
     rank: int = Field(default=16, ge=1)
-    alpha: float = Field(default=32.0, gt=0, allow_inf_nan=False)
+    alpha: int = Field(default=32, ge=1)
     """Adapters count `alpha / rank`."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: tuple[str, ...] = ()

@@ -183,7 +183,8 @@ def activations(model: Any, config: RunConfig, tokens: int, tiles: int, learnt: 
         deep = part.num_hidden_layers
         total += kept * deep + layer if config.gradient_checkpointing else layer * deep
     # Logits of learnt tokens, their float copy and its gradient.
-    return round(total + learnt * text.vocab_size * (width + 8))
+    logits: int = learnt * int(text.vocab_size) * (width + 8)
+    return round(float(total)) + logits
 
 
 def matmul_rate(device: torch.device, precision: str) -> float:
