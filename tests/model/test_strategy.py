@@ -44,8 +44,8 @@ def test_packed_and_alone_weigh_alike_in_loss_and_gradients(weighting: str) -> N
     packed, packed_gradients = learnt(weighting, ROWS)
     alone, alone_gradients = learnt(weighting, [[one] for one in SAMPLES])
     assert packed == pytest.approx(alone, rel=1e-5)
-    for one, other in zip(packed_gradients, alone_gradients, strict=True):
-        assert torch.allclose(one, other, atol=1e-6)
+    for mine, other in zip(packed_gradients, alone_gradients, strict=True):
+        assert torch.allclose(mine, other, atol=1e-6)
     # By the definition: a weighted mean of the samples' own mean losses.
     model = tiny()
     total = share = 0.0

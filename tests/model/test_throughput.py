@@ -38,7 +38,7 @@ def test_the_state_is_what_the_tensors_take() -> None:
     optimizer = torch.optim.AdamW(parameter_groups(model, run))
     model(batch_of([[sample(9, 1, 0)]], 24)).backward()
     optimizer.step()
-    kept = list(model.parameters())
+    kept: list[torch.Tensor] = list(model.parameters())
     kept += [p.grad for p in model.parameters() if p.grad is not None]
     kept += [v for state in optimizer.state.values() for n, v in state.items() if n != "step"]
     assert states(model, run, ranks=1) == sum(4 * tensor.numel() for tensor in kept)
