@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-BENCHMARKS := access pixels end_to_end resume memory remote packing cost plan
+BENCHMARKS := access pixels end_to_end resume memory remote packing cost plan ingest
 
 .PHONY: demo test lint bench clean
 

@@ -11,7 +11,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +294,9 @@ def _finished(chunk: Chunk) -> Built | None:
     if not chunk.receipt.exists():
         return None
     values = json.loads(chunk.receipt.read_bytes())
+    if set(values) != {field.name for field in fields(Built)}:
+        # A receipt of another version of the program.
+        return None
     built = Built(
         **values
         | {

@@ -227,6 +227,17 @@ def test_killed_at_any_moment_the_rerun_ends_as_if_never_killed(tmp_path: Path) 
     assert len(Catalog.open(folder).image_store()) == len(set(ids)) == 30
 
 
+def test_a_receipt_of_another_version_is_not_believed(tmp_path: Path) -> None:
+    root, folder = write_vqav2(tmp_path / "vqav2"), tmp_path / "catalog"
+    Catalog.create(folder)
+    [chunk] = cut(job(root), folder)
+    built = build(chunk, folder)
+    values = json.loads(chunk.receipt.read_bytes())
+    del values["containers"]
+    chunk.receipt.write_text(json.dumps(values | {"samples": "gone"}))
+    assert build(chunk, folder) == built
+
+
 def test_jobs_come_from_words_or_from_a_file(tmp_path: Path) -> None:
     write_alpaca(tmp_path / "alpaca")
     (tmp_path / "cuvee.yaml").write_text(
