@@ -7,7 +7,6 @@ of pictures and tokens are fetched, near ones together, and pictures are kept in
 
 import hashlib
 import os
-import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -238,7 +237,9 @@ class Remote:
                         f"{self.url}/{path} could not be read in {ATTEMPTS} attempts: {error}\n"
                         "Fix: see whether the store answers; then run it again"
                     ) from error
-            time.sleep(pause * random.uniform(0.5, 1.0))
+            # Readers that failed together shall not all come back together.
+            spread = hashlib.blake2b(f"{os.getpid()} {path} {attempt}".encode()).digest()[0] / 255
+            time.sleep(pause * (1 + spread) / 2)
             pause = min(2 * pause, LONGEST_PAUSE)
         raise AssertionError("unreachable")
 

@@ -1,11 +1,14 @@
 """A plan as a plain PyTorch data set, for any trainer: plain loops, `transformers.Trainer`, Lightning.
 
     dataset = PackedDataset(plan)
-    DataLoader(dataset, batch_size=plan.packs_per_step, collate_fn=collate, num_workers=4)
+    DataLoader(
+        dataset, batch_size=plan.packs_per_step, collate_fn=collate, num_workers=4,
+        multiprocessing_context="forkserver",
+    )
 
 Read in order (no shuffling: the plan has shuffled), batches of `packs_per_step` are the plan's steps.
 `PlanLoader` gives the same rows faster, with state and report; use this where a trainer makes its own
-loaders.
+loaders. Workers are best not forked from the trainer: a process with threads does not fork safely.
 """
 
 from collections.abc import Sequence

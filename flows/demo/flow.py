@@ -72,7 +72,9 @@ class _Teller:
         self._bar = None
         self.redone += stage.redone
         time = f"{monotonic() - began:.0f} s" if stage.redone else "up to date"
-        self.console.print(f"[bold]{name:<8}[/]{stage.says:<76}{time:>12}", highlight=False)
+        self.console.print(
+            f"[bold]{name:<8}[/]{stage.says:<76}{time:>12}", highlight=False, soft_wrap=True
+        )
 
     def at(self, done: float, total: float, text: str) -> None:
         """Show how far the current stage is."""

@@ -30,7 +30,11 @@ def test_batches_of_a_step_are_the_loaders(plan: Plan, workers: int, start: int)
     dataset = PackedDataset(plan.file.parent, start_step=start)
     assert len(dataset) == (plan.steps - start) * plan.packs_per_step
     loader = DataLoader(
-        dataset, batch_size=plan.packs_per_step, collate_fn=collate, num_workers=workers
+        dataset,
+        batch_size=plan.packs_per_step,
+        collate_fn=collate,
+        num_workers=workers,
+        multiprocessing_context="forkserver" if workers else None,
     )
     count = 0
     for rows, batch in zip(loader, PlanLoader(plan, start_step=start, workers=0), strict=True):
