@@ -37,7 +37,7 @@ class Settings:
     """How large the demo is."""
 
     size: Size = field(default_factory=Size)
-    samples: int = 80_000
+    samples: int = 220_000
     """Budget of the plan."""
     vocabulary: int = 768
     packs_per_step: int = 4
@@ -114,7 +114,7 @@ def write_files(folder: Path, settings: Settings) -> None:
             "name": "demo",
             "budget": {"samples": settings.samples},
             "sources": [
-                {"source": name, "weight": weight, "max_epochs": 8, **train.get(name, {})}
+                {"source": name, "weight": weight, "max_epochs": 24, **train.get(name, {})}
                 for name, weight in WEIGHTS.items()
             ],
             "encoder": {"tokenizer": "data/tokenizer", "boxes": "minigpt-v2"},
