@@ -19,7 +19,7 @@ from catalog.statistics import Statistics
 from flows.pages import report_page
 from flows.progress import current, show_in
 from model.config import RunConfig
-from model.evaluate import Evaluation, evaluate
+from model.evaluate import Evaluation, evaluate, folder_of
 from model.evaluate import Progress as Answered
 from model.scoreboard import scoreboard
 from model.suite import Asked, Suite
@@ -69,6 +69,7 @@ def run_evaluate(
     console: Console,
 ) -> Evaluation:
     """Score a run, print its scores beside the baselines, and write the run's report."""
+    folder_of(run)
     with _progress(console) as progress:
         show_in(progress)
         evaluation = evaluate_flow(run, split, sources, limit, _bars(progress))
@@ -79,6 +80,7 @@ def run_evaluate(
 
 def run_suite(run: Path, suite: Path, console: Console) -> list[Evaluation]:
     """Score a run by a suite, print one table, and write the run's report."""
+    folder_of(run)
     benchmarks = Suite.load(suite).benchmarks
     with _progress(console) as progress:
         show_in(progress)

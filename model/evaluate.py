@@ -123,13 +123,23 @@ def evaluate(
     return Evaluation(folder=folder, scores=scores | {"sources": chosen}, answered=tuple(missing))
 
 
-def open_run(run: Path) -> FinishedRun:
-    """Open a finished run by its folder or its run file."""
+def folder_of(run: Path) -> Path:
+    """Return the folder of a finished run, named by itself or by its run file.
+
+    Raises:
+        UserError: there is no such run, or it has no model yet.
+    """
     if not run.exists():
         raise UserError(f"{run}: no such run", fix="name a run file, or the folder of its `output`")
     folder = run if run.is_dir() else RunConfig.load(run).output
     if not (folder / "model" / "cuvee.json").is_file():
         raise UserError(f"{folder}: no trained model there", fix="run `cuvee train` to its end")
+    return folder
+
+
+def open_run(run: Path) -> FinishedRun:
+    """Open a finished run by its folder or its run file."""
+    folder = folder_of(run)
     config = RunConfig.load(folder / "run.yaml")
     began = folder / "run.json"
     # The run file may leave the plan open; what the run began with says which it was.
