@@ -59,7 +59,7 @@ class Statistics:
     scripts: pl.DataFrame
     """source, script, share of the samples that were looked at."""
     refusals: pl.DataFrame
-    """source, reason, count."""
+    """source, reason, count, first: the file, record and message of one of them."""
     licenses: pl.DataFrame
     """source, license, samples."""
     sides: pl.DataFrame
@@ -94,14 +94,22 @@ class Statistics:
             .sort("encoder", "source"),
             lengths=_histograms(lengths),
             scripts=_scripts(rows),
-            refusals=catalog.refusals()
-            .group_by("source", "reason")
-            .len("count")
-            .sort("source", "reason")
-            .collect(),
+            refusals=refused(catalog),
             licenses=rows.group_by("source", "license").len("samples").sort("source", "license"),
             sides=_sides(catalog, pictures),
         )
+
+
+def refused(catalog: Catalog) -> pl.DataFrame:
+    """Count the records that were not taken: source, reason, count, and the first of them in words."""
+    words = pl.format("{}, record {}: {}", "file", "record", "message")
+    return (
+        catalog.refusals()
+        .group_by("source", "reason")
+        .agg(count=pl.len(), first=words.first())
+        .sort("source", "reason")
+        .collect()
+    )
 
 
 def _sources(rows: pl.DataFrame, pictures: pl.DataFrame) -> pl.DataFrame:

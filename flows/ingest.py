@@ -13,6 +13,7 @@ from rich.table import Table
 
 from catalog import Catalog
 from catalog.errors import CuveeError, UserError
+from catalog.statistics import refused
 from flows.progress import current, show_in
 from pipeline.ingest import Built, build, commit, cut, survey
 from pipeline.jobs import Job
@@ -133,7 +134,13 @@ def run_ingest(
             show_in(progress)
             problems |= ingest_flow.with_options(task_runner=chosen)(catalog, stale)
     if not brief:
-        console.print(_summary(Catalog.open(catalog), jobs, stale))
+        store = Catalog.open(catalog)
+        console.print(_summary(store, jobs, stale))
+        labels = [job.label for job in jobs]
+        for name, reason, count, first in refused(store).rows():
+            if name in labels:
+                line = f"refused: {name}, {reason}, {count:,} records; the first: {first}"
+                console.print(line, highlight=False, soft_wrap=True)
     for problem in problems.values():
         console.print(f"[red]stopped:[/] {problem}", highlight=False, soft_wrap=True)
     return not problems

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from catalog import Catalog
+from catalog.statistics import refused
 from flows.statistics import show_proof
 from pipeline.ingest import ingest
 from pipeline.jobs import Job
@@ -39,6 +40,9 @@ def test_refused_records_count_as_found_and_the_table_marks_what_is_missing(tmp_
     ingest(Job(source="vqav2", root=root, name="mine"), tmp_path / "catalog")
     catalog = Catalog.open(tmp_path / "catalog")
     assert [count.official for count in counts_of(catalog)] == [None], "no release is called mine"
+    (row,) = refused(catalog).rows()
+    assert row[:3] == ("mine", "missing_file", 2)
+    assert row[3].endswith("is not there")
     (count,) = counts_of(catalog, {"mine": "vqav2"})
     assert (count.records, count.refused, count.official) == (4, 2, 443_757)
     console = Console(record=True, width=160)
