@@ -2,7 +2,6 @@
 
 import errno
 import io
-import math
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -11,7 +10,7 @@ from PIL import Image
 
 from catalog.record import ImageRef, Record
 from pipeline.containers import read_member
-from pipeline.limits import BOX_TOLERANCE, MAX_BYTES, MAX_PIXELS, Refused
+from pipeline.limits import MAX_BYTES, MAX_PIXELS, Refused
 
 EXIF_ORIENTATION = 0x0112
 _UNREADABLE = (
@@ -159,12 +158,11 @@ def _decode(image: Image.Image, data: bytes) -> None:
         image.load()
 
 
-def check_record(record: Record, sizes: tuple[tuple[int, int], ...]) -> None:
-    """Check what holds for every record; `sizes` are the displayed sizes of its pictures.
+def check_record(record: Record) -> None:
+    """Check what holds for every record; where its boxes lie is `pipeline.outside`' business.
 
     Raises:
-        Refused: `no_answer`, `empty_answer`, `broken_text`, `wrong_image_index`, `bad_box`,
-            `box_outside_picture`.
+        Refused: `no_answer`, `empty_answer`, `broken_text`, `wrong_image_index`.
     """
     if record.answers is not None and not record.answers and not record.regions:
         raise Refused("no_answer", "the list of answers is empty")
@@ -181,20 +179,6 @@ def check_record(record: Record, sizes: tuple[tuple[int, int], ...]) -> None:
             raise Refused(
                 "wrong_image_index",
                 f"region {region.label!r} is on picture {region.image} of {len(record.images)}",
-            )
-        if region.box is None:
-            continue
-        width, height = sizes[region.image]
-        if not all(math.isfinite(value) for value in region.box):
-            raise Refused("bad_box", f"region {region.label!r}: {region.box} is not finite")
-        if region.extra.get("outside_picture"):
-            continue  # The release itself says so; a wrong picture would not agree with it.
-        x0, y0, x1, y1 = region.box
-        edge = BOX_TOLERANCE
-        if x0 < -edge or y0 < -edge or x1 > width + edge or y1 > height + edge:
-            raise Refused(
-                "box_outside_picture",
-                f"region {region.label!r}: box {region.box} on a picture of {width} x {height}",
             )
 
 

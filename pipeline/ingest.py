@@ -28,6 +28,7 @@ from catalog.schema import image_table, refusal_table, sample_table
 from pipeline.checks import Picture, Refused, check_record, inside, measure, read_picture
 from pipeline.items import INGEST_VERSION, checked, chunked, key_of, no_collection, refusal_of
 from pipeline.jobs import Job
+from pipeline.outside import settled
 from pipeline.sources import Source
 from pipeline.sources.regions import placed
 
@@ -176,12 +177,13 @@ def build(chunk: Chunk, catalog: Path) -> Built:
                     raise outcome
                 found.append(outcome)
             displayed = tuple(picture.displayed for _, picture in found)
-            item = placed(item, displayed)
-            check_record(item, displayed)
+            check_record(item)
+            item, aside = settled(placed(item, displayed), displayed)
         except Refused as reason:
             refusals.append(refusal_of(item, reason))
             continue
         records.append(item)
+        refusals += aside
         image_ids.append([image_id for image_id, _ in found])
         sizes.append(list(displayed))
     fingerprint = _digest([chunk.key, image_ids, [asdict(refusal) for refusal in refusals]])

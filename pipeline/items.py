@@ -12,7 +12,7 @@ from catalog.record import Record, Refusal
 from pipeline.limits import Refused
 from pipeline.sources import Source
 
-INGEST_VERSION = 2
+INGEST_VERSION = 3
 """Raise when the same official bytes would give other rows."""
 
 

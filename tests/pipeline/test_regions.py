@@ -14,9 +14,8 @@ from PIL import Image
 from catalog import Catalog
 from catalog.errors import DataError
 from catalog.ledger import FileHashes
-from catalog.record import REGION_MARK, ImageRef, Record, Refusal, Region
+from catalog.record import REGION_MARK, Record, Refusal, Region
 from pipeline.boxes import BOXES
-from pipeline.checks import Refused, check_record
 from pipeline.ingest import ingest
 from pipeline.jobs import Job
 from pipeline.masks import decode
@@ -24,7 +23,7 @@ from pipeline.prompt import conversation
 from pipeline.sources import SOURCES, find
 from pipeline.sources.base import Bad
 from pipeline.sources.refer import read_refs
-from pipeline.sources.regions import FRACTIONS, flags, placed, relative_box, segmentation
+from pipeline.sources.regions import FRACTIONS, placed, relative_box, segmentation
 from pipeline.sources.safe_xml import parse_xml
 from pipeline.sources.segments import panoptic_ids, read_colours, read_numbers
 from pipeline.sources.spans import marked, outermost
@@ -67,22 +66,6 @@ def test_a_conversation_is_written_in_the_convention_it_came_in(tmp_path: Path) 
     given = json.loads(row["extra"])["conversations"][1]["value"]
     turns = conversation(row, BOXES["as-v2"])
     assert turns[1].content == given
-
-
-def test_a_box_that_the_release_itself_puts_outside_is_kept_and_another_is_not() -> None:
-    box = (-3.0, 20.0, 47.0, 30.0)
-    assert flags(box, 40, 30) == {"outside_picture": True}
-    image = ImageRef(path="a.jpg")
-    for extra, refused in ((flags(box, 40, 30), False), ({}, True)):
-        region = Region(label="a", box=box, extra=extra)
-        record = Record(
-            source="x", split="y", native_id="1", task="caption", images=(image,), regions=(region,)
-        )
-        if refused:
-            with pytest.raises(Refused, match="on a picture of 40 x 30"):
-                check_record(record, ((40, 30),))
-        else:
-            check_record(record, ((40, 30),))
 
 
 @patient
