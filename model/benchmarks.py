@@ -155,8 +155,8 @@ def _by_row(row: Row, answer: str) -> dict[str, Any]:
     return {"index": _number(row["native_id"]), "prediction": answer}
 
 
-def _index_or_first(row: Row) -> int | str | None:
-    return _index(row) if row["choices"] else _first(row)
+def _index_or_all(row: Row) -> int | list[str] | None:
+    return _index(row) if row["choices"] else _answers(row)
 
 
 def _letter_or_first(row: Row) -> str | None:
@@ -325,7 +325,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "mmmu": Benchmark(
         metric="mmmu",
         longest=32,
-        reference=_index_or_first,
+        reference=_index_or_all,
         submission=_by_row,
         suffix=LETTER,
         extras=_mmmu_item,

@@ -18,6 +18,8 @@ from pipeline.sources.dialog import dialog_of
 from pipeline.sources.each import record_id
 from pipeline.sources.rows import lettered
 
+NAME = 64
+"""A text of at most so many characters is no picture."""
 LETTERS = string.ascii_uppercase
 NAMES: dict[str, tuple[str, ...]] = {
     "id": ("id", "question_id", "questionid", "uid", "sample_id", "image_id", "__key__", "key", "index"),
@@ -190,7 +192,8 @@ def _record(
     license: str,
     labels: Mapping[str, list[str]],
 ) -> Record:
-    images = [ref for column in chosen.get("images", ()) for ref in place(column, row[column])]
+    held = {column: place(column, row[column]) for column in chosen.get("images", ())}
+    images = [ref for refs in held.values() for ref in refs]
     taken: set[str] = set()
     values = dict(row)
     for column, names in labels.items():
@@ -226,9 +229,10 @@ def _record(
         raise Bad("no_text", f"none of the columns {', '.join(row)} holds a question or a text")
     own = row.get(chosen.get("license", ""))
     kept = {name: plain(value) for name, value in row.items() if name not in taken}
-    for column in chosen.get("images", ()):
+    for column, refs in held.items():
         kept.pop(column, None)
-        if (path := _path(row[column])) is not None:
+        here = any(ref.member is not None and ref.path == file for ref in refs)
+        if (path := _path(row[column], here)) is not None:
             kept[column] = path
     kept |= told
     return Record(
@@ -379,15 +383,18 @@ def _placed(messages: list[Message], images: int) -> list[Message]:
     return [*messages[:first], new, *messages[first + 1 :]]
 
 
-def _path(value: Any) -> Any:
-    """Return what a picture's cell says beside its bytes: the name it once had."""
+def _path(value: Any, here: bool) -> Any:
+    """Return what a picture's cell says beside its bytes: its name, or the row that has its picture.
+
+    `here`: the picture is read from this file, so that a long text is the picture itself.
+    """
     if isinstance(value, list):
-        paths = [_path(item) for item in value]
+        paths = [_path(item, here) for item in value]
         return paths if any(path is not None for path in paths) else None
     if isinstance(value, dict):
         return value.get("path")
-    named = isinstance(value, str) and len(value) < 1024 and not value.startswith("data:")
-    return value if named else None
+    named = isinstance(value, str) and not value.startswith("data:")
+    return value if named and len(value) <= (NAME if here else 1024) else None
 
 
 def plain(value: Any) -> Any:

@@ -1,12 +1,15 @@
 """VLMEvalKit's benchmark tables: one TSV with pictures as base64 -> Record.
 
 Format: https://github.com/open-compass/VLMEvalKit (docs: Development). `image` holds base64, a list of it,
-or the `index` of an earlier row with the same picture; `image_path` may stand instead.
+or, in at most 64 characters, the `index` of another row, earlier or later, whose pictures are meant;
+`image_path` may stand instead. Base64 is in the picture store and not in `extra`, an `index` is.
+An answer spelt as a list is a list of references.
 """
 
+import contextlib
 import csv
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,11 @@ from catalog.record import ImageRef
 from pipeline.containers.tables import text_list
 from pipeline.limits import Refused
 from pipeline.sources.base import Bad, Item, Source, relative, safe
-from pipeline.sources.columns import Place, TableOptions, options_of, records
+from pipeline.sources.columns import TableOptions, options_of, records
 from pipeline.sources.files import csv_rows
 
 REFERENCE = 64
-"""A cell of at most so many digits names another row; a picture takes more."""
+"""A cell of at most so many characters names another row; a picture takes more."""
 
 
 def splits(root: Path) -> dict[str, tuple[Path, ...]]:
@@ -37,61 +40,83 @@ def _is_table(file: Path) -> bool:
 def read(options: TableOptions, root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a row, in file order."""
     name = relative(files[0], root)
-    places: dict[str, tuple[int, str]] = {}
+    places = _Places(files[0])
     yield from records(
         "tsv",
         split,
         name,
-        _rows(files[0], places),
+        _rows(files[0]),
         options,
-        partial(_cells, root, name, places),
+        lambda row: partial(_place, root, name, places, row),
         license="as its benchmark says",
     )
 
 
-def _rows(file: Path, places: dict[str, tuple[int, str]]) -> Iterator[Any]:
-    """Yield the rows; a picture's base64 stays where it is: the row says how long it was."""
+def _rows(file: Path) -> Iterator[Any]:
     try:
-        for position, row in enumerate(csv_rows(file, delimiter="\t")):
+        for row in csv_rows(file, delimiter="\t"):
             if isinstance(row, dict):
                 for column in ("image", "image_path"):
                     if column in row and not row[column].strip():
                         del row[column]
-                image = row.get("image", "")
-                if "index" in row and not _is_reference(image) and image:
-                    places[row["index"]] = (position, image[:1])
                 if "image" in row:
                     row.pop("image_path", None)
+                if (answer := row.get("answer", "")).startswith("["):
+                    with contextlib.suppress(Refused):  # in brackets, and no list
+                        row["answer"] = text_list(answer)
             yield row
     except csv.Error as error:
         raise DataError(f"no TSV: {error}", file=file, fix="take the official file") from error
 
 
 def _is_reference(text: str) -> bool:
-    return len(text) <= REFERENCE and text.isdecimal()
+    return len(text) <= REFERENCE and not text.startswith("[")
 
 
-def _cells(root: Path, name: str, places: dict[str, tuple[int, str]], row: int) -> Place:
-    return partial(_place, root, name, places, row)
+class _Places:
+    """Where in a table the pictures of each `index` are; the table is looked through when first asked."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    @cached_property
+    def _of(self) -> dict[str, tuple[int, int | None]]:
+        """`index` -> row, and how many pictures its cell lists, None where it is one picture."""
+        found: dict[str, tuple[int, int | None]] = {}
+        for position, row in enumerate(csv_rows(self._file, delimiter="\t")):
+            image = row.get("image", "") if isinstance(row, dict) else ""
+            if image and not _is_reference(image) and "index" in row:
+                count = len(_listed(image)) if image.startswith("[") else None
+                found.setdefault(row["index"], (position, count))
+        return found
+
+    def members(self, index: str) -> list[str]:
+        """Return the members that hold the pictures of an index; none where it has no picture."""
+        if index not in self._of:
+            return []
+        return _members(*self._of[index])
+
+
+def _members(row: int, count: int | None) -> list[str]:
+    return [f"{row}:image"] if count is None else [f"{row}:image.{i}" for i in range(count)]
 
 
 def _place(
-    root: Path, name: str, places: dict[str, tuple[int, str]], row: int, column: str, value: Any
+    root: Path, name: str, places: _Places, row: int, column: str, value: Any
 ) -> list[ImageRef]:
     if not isinstance(value, str) or not value:
         return []
     if column != "image":
         return [ImageRef(path=_found(root, safe(path))) for path in _listed(value)]
     if _is_reference(value):
-        if value not in places:
-            raise Bad(
-                "dangling_image", f"'image' names row {value}, which has no picture before this"
-            )
-        row, first = places[value]
-        return [ImageRef(path=name, member=f"{row}:image" + (".0" if first == "[" else ""))]
-    if value.startswith("["):
-        return [ImageRef(path=name, member=f"{row}:image.{i}") for i in range(len(_listed(value)))]
-    return [ImageRef(path=name, member=f"{row}:image")]
+        members = places.members(value)
+        if not members and "." in value and (root / (path := _found(root, safe(value)))).is_file():
+            return [ImageRef(path=path)]
+        if not members:
+            raise Bad("dangling_image", f"'image' names row {value}, which has no picture")
+    else:
+        members = _members(row, len(_listed(value)) if value.startswith("[") else None)
+    return [ImageRef(path=name, member=member) for member in members]
 
 
 def _listed(value: str) -> list[str]:
@@ -123,6 +148,7 @@ def _source(options: TableOptions) -> Source:
         license=options.license or "as its benchmark says",
         homepage="https://github.com/open-compass/VLMEvalKit",
         configure=lambda given: _source(options_of("tsv", given)),
+        version=2,
     )
 
 
