@@ -10,8 +10,9 @@ from typing import Any
 
 from catalog.record import ImageRef, Record, Region
 from pipeline.sources.base import Item, Source, need, read_json, read_rows, relative, rest, safe
+from pipeline.sources.regions import xywh
 from pipeline.sources.rows import records
-from pipeline.sources.words import around, outline, page, transcript, word, xywh
+from pipeline.sources.words import around, outline, page, transcript, word
 
 LICENSE = "CC BY-NC-SA 4.0"
 SPLITS = ("train", "val", "test_cls")

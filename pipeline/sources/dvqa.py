@@ -12,8 +12,9 @@ from typing import Any
 
 from catalog.record import ImageRef, Record
 from pipeline.sources.base import Item, Source, need, read_rows, relative, rest, safe
+from pipeline.sources.regions import xywh
 from pipeline.sources.rows import asked, records
-from pipeline.sources.words import page, word, xywh
+from pipeline.sources.words import page, word
 
 SPLITS = ("train", "val_easy", "val_hard")
 LICENSE = "CC BY-NC 4.0"

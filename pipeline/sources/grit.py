@@ -27,9 +27,8 @@ from pipeline.sources.base import (
     safe,
 )
 from pipeline.sources.files import json_lines
-from pipeline.sources.parquet import columns_of
+from pipeline.sources.parquet import columns_of, read_parquet
 from pipeline.sources.regions import FRACTIONS, flags, numbers, relative_box
-from pipeline.sources.rows import read_parquet
 from pipeline.sources.shards import tar_samples
 from pipeline.sources.spans import GROUND, Span, marked, outermost
 

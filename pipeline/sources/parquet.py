@@ -1,6 +1,7 @@
 """Rows of Parquet files, read in batches: the text, and references to the pictures beside it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +26,46 @@ def parquet_rows(root: Path, file: Path) -> Iterator[dict[str, Any]]:
         DataError: the file is broken.
     """
     name = relative(file, root)
+    with _opened(file) as opened:
+        leaves = _leaves(opened)
+        text = [
+            leaf.path for leaf in leaves if leaf.physical_type != "BYTE_ARRAY" or _is_text(leaf)
+        ]
+        pictures = {leaf.path.split(".")[0] for leaf in leaves if leaf.path.endswith(".bytes")}
+        for position, row in enumerate(_rows(opened, text)):
+            yield _referred(row, name, position, pictures)
+
+
+def read_parquet(file: Path, *, without: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file as they are, without these columns.
+
+    Raises:
+        DataError: the file is broken.
+    """
+    with _opened(file) as opened:
+        yield from _rows(
+            opened, [leaf.path for leaf in _leaves(opened) if leaf.path not in without]
+        )
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(file) as opened:
-            leaves = [opened.schema.column(i) for i in range(len(opened.schema))]
-            text = [
-                leaf.path for leaf in leaves if leaf.physical_type != "BYTE_ARRAY" or _is_text(leaf)
-            ]
-            pictures = {leaf.path.split(".")[0] for leaf in leaves if leaf.path.endswith(".bytes")}
-            first = 0
-            for batch in opened.iter_batches(batch_size=BATCH, columns=text):
-                for position, row in enumerate(batch.to_pylist(), first):
-                    yield _referred(row, name, position, pictures)
-                first += len(batch)
+            yield opened
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(str(error), file=file, fix="download the file again") from error
+        raise DataError(
+            f"no whole Parquet file: {error}", file=file, fix="download the file again"
+        ) from error
+
+
+def _leaves(opened: pq.ParquetFile) -> list[Any]:
+    return [opened.schema.column(i) for i in range(len(opened.schema))]
+
+
+def _rows(opened: pq.ParquetFile, columns: list[str]) -> Iterator[dict[str, Any]]:
+    for batch in opened.iter_batches(batch_size=BATCH, columns=columns):
+        yield from batch.to_pylist()
 
 
 def columns_of(file: Path) -> set[str]:

@@ -17,9 +17,10 @@ import pypdfium2.raw as pdfium_c
 
 from catalog.record import ImageRef, Record, Region
 from pipeline.containers.documents import PDF_DPI, PDFIUM
+from pipeline.grids import Box
 from pipeline.sources.base import Bad, Item, Source, refusal, relative
 from pipeline.sources.rows import records
-from pipeline.sources.words import Box, page, word
+from pipeline.sources.words import page, word
 
 STEPS = 256
 """PDFium places points on whole pixels: it is asked at so many a pixel."""

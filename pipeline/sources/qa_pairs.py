@@ -14,8 +14,9 @@ from typing import Any
 
 from catalog.record import ImageRef, Record, Region
 from pipeline.sources.base import Bad, Item, Source, need, read_list, read_rows, relative, rest
+from pipeline.sources.regions import xywh
 from pipeline.sources.rows import as_text, asked, records
-from pipeline.sources.words import page, word, xywh
+from pipeline.sources.words import page, word
 
 _NAME = re.compile(r"qa_pairs(?:_(?P<version>[vV]\d))?\.json")
 ANNOTATIONS = "annotations"

@@ -1,12 +1,10 @@
-"""What readers share: the loop from rows to records or refusals, and rows of text and Parquet files."""
+"""What readers share: the loop from rows to records or refusals, and texts out of rows."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from catalog.errors import DataError
 from catalog.record import IMAGE, Message, Record
@@ -91,25 +89,4 @@ def read_text(file: Path) -> str:
             f"not UTF-8 at byte {error.start:,} of {len(data):,}",
             file=file,
             fix="download the file again, or convert it to UTF-8",
-        ) from error
-
-
-def read_parquet(file: Path, *, without: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a Parquet file as objects, without these columns (`image.bytes`).
-
-    Raises:
-        DataError: the file is no whole Parquet file.
-    """
-    try:
-        with pq.ParquetFile(file) as table:
-            columns = [
-                path
-                for i in range(len(table.schema))
-                if (path := table.schema.column(i).path) not in without
-            ]
-            for batch in table.iter_batches(batch_size=4096, columns=columns):
-                yield from batch.to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(
-            f"no whole Parquet file: {error}", file=file, fix="download the file again"
         ) from error

@@ -24,8 +24,9 @@ from pipeline.sources.base import (
     rest,
     safe,
 )
+from pipeline.sources.regions import xywh
 from pipeline.sources.rows import records
-from pipeline.sources.words import outline, page, transcript, word, xywh
+from pipeline.sources.words import outline, page, transcript, word
 
 SPLITS = ("train", "val", "test")
 LICENSE = "CC BY 4.0"

@@ -22,8 +22,9 @@ from catalog.record import ImageRef, Message, Record
 from pipeline.sources.base import Bad, Item, Source, need, read_json, relative, rest
 from pipeline.sources.files import csv_cells, csv_rows
 from pipeline.sources.origin import Keyed, Origin
+from pipeline.sources.parquet import read_parquet
 from pipeline.sources.plain import plain
-from pipeline.sources.rows import read_parquet, texts
+from pipeline.sources.rows import texts
 from pipeline.sources.shards import PICTURES, Sample, folder_samples, tar_samples
 
 TABLES = (".parquet", ".csv", ".tsv")

@@ -28,8 +28,8 @@ from pipeline.sources.base import (
 )
 from pipeline.sources.files import json_lines
 from pipeline.sources.origin import Origin, chosen, hidden, numbered
+from pipeline.sources.regions import numbers
 from pipeline.sources.rows import texts
-from pipeline.sources.words import numbers
 
 LICENSE = "research only, movie frames"
 PICTURES = "vcr1images"
@@ -124,7 +124,7 @@ def _regions(objects: Sequence[str], metadata: Mapping[str, Any]) -> list[Region
         raise Bad("unequal_lists", found)
     regions = []
     for label, box, polygons in zip(objects, boxes, outlines, strict=True):
-        values = numbers(box, "a box")
+        values = numbers(box, "boxes")
         if len(values) not in (4, 5):
             raise Bad("bad_box", f"{len(values)} numbers, expected x0, y0, x1, y1, score")
         points = [need({"segms": polygon}, "segms", list) for polygon in polygons or ()]
@@ -133,7 +133,7 @@ def _regions(objects: Sequence[str], metadata: Mapping[str, Any]) -> list[Region
                 label=label,
                 box=(values[0], values[1], values[2], values[3]),
                 polygons=tuple(
-                    tuple(v for point in polygon for v in numbers(point, "a point"))
+                    tuple(v for point in polygon for v in numbers(point, "segms"))
                     for polygon in points
                 ),
                 extra={"score": values[4]} if len(values) == 5 else {},

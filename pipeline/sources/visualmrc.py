@@ -20,8 +20,9 @@ from pipeline.sources.base import (
     rest,
     safe,
 )
+from pipeline.sources.regions import xywh
 from pipeline.sources.rows import as_text, asked, records
-from pipeline.sources.words import word, xywh
+from pipeline.sources.words import word
 
 LICENSE = "NTT licence, research only"
 

@@ -4,22 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from catalog.record import IMAGE, ImageRef, Message, Record, Region
+from pipeline.grids import Box
 from pipeline.sources.base import Bad
-
-Box = tuple[float, float, float, float]
-
-
-def numbers(values: Any, what: str) -> tuple[float, ...]:
-    """Return a list of numbers as floats.
-
-    Raises:
-        Bad: it is something else.
-    """
-    if not isinstance(values, list | tuple) or not all(
-        isinstance(v, int | float) and not isinstance(v, bool) for v in values
-    ):
-        raise Bad("wrong_type", f"{what} is {values!r:.80}, expected numbers")
-    return tuple(float(v) for v in values)
+from pipeline.sources.regions import numbers
 
 
 def outline(points: Any) -> tuple[float, ...]:
@@ -35,7 +22,7 @@ def outline(points: Any) -> tuple[float, ...]:
         if any(len(point) != 2 for point in points):
             raise Bad("bad_polygon", f"a point of {points!r:.80} has not two coordinates")
         points = [value for point in points for value in point]
-    flat = numbers(points, "a polygon")
+    flat = numbers(points, "points")
     if len(flat) < 4 or len(flat) % 2:
         raise Bad("bad_polygon", f"{len(flat)} coordinates make no polygon")
     return flat
@@ -48,22 +35,6 @@ def around(polygon: Sequence[float]) -> Box:
     (1, 2, 5, 9)
     """
     return min(polygon[::2]), min(polygon[1::2]), max(polygon[::2]), max(polygon[1::2])
-
-
-def xywh(values: Any) -> Box:
-    """Return a box given as x, y, width, height.
-
-    >>> xywh([10, 20, 30, 40])
-    (10.0, 20.0, 40.0, 60.0)
-
-    Raises:
-        Bad: it is something else.
-    """
-    box = numbers(values, "a box")
-    if len(box) != 4:
-        raise Bad("bad_box", f"{len(box)} numbers, expected x, y, width, height")
-    x, y, width, height = box
-    return x, y, x + width, y + height
 
 
 def word(

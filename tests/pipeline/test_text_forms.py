@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from pipeline.sources.icdar_txt import _bare, _quoted, _unquoted
 from pipeline.sources.kleister import unescaped as kleister
+from pipeline.sources.regions import xywh
 from pipeline.sources.wikitablequestions import unescaped as wikitable
-from pipeline.sources.words import around, outline, xywh
+from pipeline.sources.words import around, outline
 
 LINE = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))
 CORNERS = st.lists(st.integers(-50, 5000), min_size=8, max_size=8)
