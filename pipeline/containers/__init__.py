@@ -4,7 +4,8 @@
 
 - `.zip`, `.tar`, `.tar.gz` (`.tgz`, `.tar.bz2`, `.tar.xz`, `.tar.zst`): the member's name
 - `.parquet`, `.arrow`: `17:image.bytes`, `17:images.2`; row, then a path into structs and lists
-- `.tsv`, `.csv`: `17:image`; record without the header, then the column of base64
+- `.tsv`, `.csv`: `17:image`; record without the header, then the column of base64; without a header
+  `17:#2`, line and field
 - `.json`, `.jsonl`, also `.gz` and `.zst`: `17:images.0`; record, then the path to base64 or a data URL
 - `.pdf`: `4`; the page, from 0, drawn at `PDF_DPI`
 - `.pkl`, `.pickle`, `.pk`, `.p`: `17:image`; record, then the path to an array of pixels, given as PNG

@@ -195,15 +195,21 @@ class Delimited:
         self._stream = path.open("rb")
         self._dialect = {"delimiter": "\t" if path.suffix.lower() == ".tsv" else ","}
         csv.field_size_limit(2**31 - 1)  # other readers set the same; ours is checked by line
-        try:
-            self._names = self._next() or []
-        except BaseException:
-            self._stream.close()
-            raise
-        if self._names:
-            self._names[0] = self._names[0].removeprefix("\ufeff")
-        self._places = array("q", [self._stream.tell()])
+        self._header: list[str] | None = None
+        self._places = array("q")
+        """Of records, from the first behind the header."""
+        self._starts = array("q", [0])
+        """Of lines."""
         self._last: tuple[int, list[str]] | None = None
+
+    @property
+    def _names(self) -> list[str]:
+        if self._header is None:
+            self._stream.seek(0)
+            names = self._next() or []
+            self._places.append(self._stream.tell())
+            self._header = [names[0].removeprefix("\ufeff"), *names[1:]] if names else []
+        return self._header
 
     def _next(self) -> list[str] | None:
         return next(csv.reader(self._lines(), **self._dialect), None)  # type: ignore[arg-type]
@@ -217,8 +223,18 @@ class Delimited:
             yield line.decode()
 
     def read(self, member: str) -> bytes:
-        """Return the picture at `row:column`, or `row:column.2` of a list; the header is no record."""
+        """Return the picture at `row:column`, or `row:column.2` of a list; the header is no record.
+
+        `row:#2` is the third field of a line of a table without a header, from line 0.
+        """
         row, path = split_member(member)
+        if path.startswith("#") and path[1:].isdecimal():
+            fields, column = self._line(row), int(path[1:])
+            if column >= len(fields):
+                raise Refused(
+                    "missing_file", f"{self._name}, line {row}: {len(fields)} fields only"
+                )
+            return picture_bytes(fields[column], f"{self._name}:{member}")
         name, _, number = (path, "", "") if path in self._names else path.rpartition(".")
         if name not in self._names:
             raise Refused("missing_file", f"{self._name} has no column {path!r}")
@@ -228,6 +244,17 @@ class Delimited:
             raise Refused("missing_file", f"{self._name}, record {row}: {len(fields)} fields only")
         value = step_into(text_list(fields[column]), number) if number else fields[column]
         return picture_bytes(value, f"{self._name}:{member}")
+
+    def _line(self, row: int) -> list[str]:
+        known = min(row, len(self._starts) - 1)
+        self._stream.seek(self._starts[known])
+        for line in self._lines():
+            if known + 1 == len(self._starts):
+                self._starts.append(self._stream.tell())
+            if known == row:
+                return str(line).rstrip("\r\n").split(str(self._dialect["delimiter"]))
+            known += 1
+        raise Refused("missing_file", f"{self._name} has {known:,} lines, not {row:,}")
 
     def _record(self, row: int) -> list[str]:
         if self._last is not None and self._last[0] == row:

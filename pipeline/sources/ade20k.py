@@ -5,10 +5,10 @@ wrote the JSON: an absent value is `[]`, a single one stands alone, several are 
 out as lists, yes and no as truth. An object's mask is its instance PNG, all of it, with what is
 visible beside it; where those are not unpacked, its polygon. The PNGs of classes and parts are kept
 whole in `extra`, one run-length mask a colour. In the older form an object is its rank among the
-distinct blues of its level's PNG [unverified]. The hub's Parquet form is not read.
+distinct blues of its level's PNG [unverified]. The hub's Parquet form is `pipeline.sources.ade20k_hub`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,11 @@ import numpy as np
 import orjson
 
 from catalog.record import IMAGE, ImageRef, Message, Record, Region
-from pipeline.masks import bounds, encode, segments
+from pipeline.masks import bounds, segments
+from pipeline.sources.ade20k_hub import HUB_ROWS, hub_id, hub_row, hub_splits, matched, with_mask
 from pipeline.sources.base import Bad, Item, Source, need, refusal, relative, rest
+from pipeline.sources.each import record_id
+from pipeline.sources.parquet import read_parquet
 from pipeline.sources.regions import by_name, drawable, flags, listing, numbers
 from pipeline.sources.segments import Colours, read_colours, read_numbers
 
@@ -36,7 +39,7 @@ def splits(root: Path) -> dict[str, tuple[Path, ...]]:
             for folder, split in SPLITS.items():
                 if split not in found and next(_annotations(base / folder), None) is not None:
                     found[split] = (base / folder,)
-    return found
+    return found or hub_splits(root)
 
 
 def _annotations(folder: Path) -> Iterator[Path]:
@@ -47,6 +50,9 @@ def _annotations(folder: Path) -> Iterator[Path]:
 
 def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     """Yield one record a picture, in order of their paths; one without annotation is refused."""
+    if files[0].suffix == ".parquet":
+        yield from _read_hub(root, split, files)
+        return
     stems = {
         file.with_name(file.name.split(".")[0].removesuffix("_atr"))
         for file in _annotations(files[0])
@@ -62,13 +68,44 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
                 regions, extra = _older(stem, text)
             else:
                 raise Bad("no_annotation", f"neither {json.name} nor {text.name} is there")
-            yield _record(split, place, regions, extra | {"masks": _masks(stem)}, json.is_file())
+            file = json if json.is_file() else text
+            image = ImageRef(path=f"{place}.jpg")
+            key, where = place.rpartition("/")[2], relative(file, root)
+            yield _record(
+                split, key, image, where, regions, extra | {"masks": _masks(_masks_of(stem))}
+            )
         except Bad as bad:
             yield refusal("ade20k", split, place, stem.name, bad)
 
 
+def _read_hub(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
+    seen: set[str] = set()
+    for file in files:
+        place = relative(file, root)
+        for position, row in enumerate(
+            read_parquet(file, without=("image.bytes",), batch=HUB_ROWS)
+        ):
+            key = f"{place}#{position}"
+            try:
+                key = record_id({"id": hub_id(row)}, key, seen)
+                image = ImageRef(path=place, member=f"{position}:image.bytes")
+                entries, extra, masks, colours = hub_row(row)
+                size = masks[0].shape if masks else colours[0][1].shape if colours else (None, None)
+                regions = [_object(entry, size[0], size[1]) for entry in entries]
+                regions, left = matched(regions, masks)
+                extra |= {"masks": _masks(colours)} | ({"instances": left} if left else {})
+                yield _record(split, key, image, place, regions, extra)
+            except Bad as bad:
+                yield refusal("ade20k", split, place, key, bad)
+
+
 def _record(
-    split: str, place: str, regions: list[Region], extra: dict[str, Any], modern: bool
+    split: str,
+    key: str,
+    image: ImageRef,
+    file: str,
+    regions: list[Region],
+    extra: dict[str, Any],
 ) -> Record:
     names = by_name(
         (region.label.split(",")[0].strip(), at)
@@ -81,14 +118,14 @@ def _record(
     return Record(
         source="ade20k",
         split=split,
-        native_id=place.rpartition("/")[2],
+        native_id=key,
         task="caption",
-        images=(ImageRef(path=f"{place}.jpg"),),
+        images=(image,),
         messages=tuple(messages),
         regions=tuple(regions),
         license=LICENSE,
         extra=extra,
-        file=f"{place}.json" if modern else f"{place}_atr.txt",
+        file=file,
     )
 
 
@@ -98,7 +135,7 @@ def _modern(file: Path) -> tuple[list[Region], dict[str, Any]]:
     if len(size) < 2:
         raise Bad("wrong_type", f"'imsize' is {size}, expected height and width")
     regions = [
-        _object(entry, size[0], size[1], file.parent)
+        _masked(_object(entry, size[0], size[1]), entry.get("instance_mask"), file.parent)
         for entry in _several(annotation.get("object", []))
     ]
     return regions, rest(annotation, "object", "scene") | {
@@ -130,14 +167,14 @@ def _several(value: Any) -> list[Any]:
 
 def _truth(value: Any) -> bool | None:
     """
-    >>> _truth("yes"), _truth("0"), _truth([]), _truth(1)
-    (True, False, None, True)
+    >>> _truth("yes"), _truth("0"), _truth([]), _truth(1), _truth(False)
+    (True, False, None, True, False)
     """
-    known = {"yes": True, "1": True, "no": False, "0": False}
+    known = {"yes": True, "1": True, "true": True, "no": False, "0": False, "false": False}
     return known.get(str(value).strip().lower())
 
 
-def _object(entry: Any, height: int, width: int, folder: Path) -> Region:
+def _object(entry: Any, height: int | None, width: int | None) -> Region:
     polygon = _polygon(entry.get("polygon") if isinstance(entry, dict) else None)
     need(entry, "name_ndx", (int, list))
     parts = entry.get("parts")
@@ -156,20 +193,19 @@ def _object(entry: Any, height: int, width: int, folder: Path) -> Region:
     if polygon:
         box = min(polygon[::2]), min(polygon[1::2]), max(polygon[::2]), max(polygon[1::2])
         extra |= flags(box, width, height)
-    rle = None
-    mask = entry.get("instance_mask")
-    if isinstance(mask, str) and (file := _inside(folder, mask)).is_file():
-        whole = read_numbers(file)
-        rle = orjson.dumps(encode(whole > 0)).decode()
-        if ((whole > 0) & (whole < 255)).any():
-            extra["visible"] = encode(whole == 255)
     return Region(
         label=need(entry, "name", str),
         box=box,
         polygons=(polygon,) if polygon else (),
-        rle=rle,
         extra=extra,
     )
+
+
+def _masked(region: Region, mask: Any, folder: Path) -> Region:
+    """Return an object with the mask of its instance PNG, where that is unpacked."""
+    if not isinstance(mask, str) or not (file := _inside(folder, mask)).is_file():
+        return region
+    return with_mask(region, read_numbers(file))
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -221,22 +257,25 @@ def _instances(stem: Path, level: int) -> dict[int, Any]:
     return {rank: rle for rank, (_, (_, rle)) in enumerate(sorted(segments(blues).items())) if rank}
 
 
-def _masks(stem: Path) -> list[dict[str, Any]]:
-    """Return each colour of the class and part PNGs with its pixels; black is nothing.
+def _masks_of(stem: Path) -> Iterator[tuple[str, Colours]]:
+    """Yield the class and part PNGs that are there, by name."""
+    files = [stem.with_name(f"{stem.name}_seg.png")]
+    files += sorted(stem.parent.glob(f"{stem.name}_parts_*.png"))
+    yield from ((file.name, read_colours(file)) for file in files if file.is_file())
+
+
+def _masks(pngs: Iterable[tuple[str, Colours]]) -> list[dict[str, Any]]:
+    """Return each colour of class and part PNGs with its pixels; black is nothing.
 
     Class is R // 10 * 256 + G, the `name_ndx` of objects; B tells instances apart.
     """
-    files = [stem.with_name(f"{stem.name}_seg.png")]
-    files += sorted(stem.parent.glob(f"{stem.name}_parts_*.png"))
     found = []
-    for file in files:
-        if not file.is_file():
-            continue
-        for number, (_, rle) in sorted(segments(_packed(read_colours(file))).items()):
+    for name, colours in pngs:
+        for number, (_, rle) in sorted(segments(_packed(colours)).items()):
             red, green, blue = number >> 16, number >> 8 & 255, number & 255
             if number:
                 found.append(
-                    {"file": file.name, "rgb": [red, green, blue], "rle": rle}
+                    {"file": name, "rgb": [red, green, blue], "rle": rle}
                     | {"class": red // 10 * 256 + green, "instance": blue}
                 )
     return found
@@ -255,14 +294,15 @@ ADE20K = Source(
         "images/ADE/{training,validation}/**/ADE_*.json (2016: ADE_*_atr.txt)",
         "ADE_*_seg.png, ADE_*_parts_*.png, ADE_*/instance_*.png",
         "ADE_*.jpg beside them",
+        "or the hub's data/{train,validation}-*.parquet with `objects` and `segmentations`",
     ),
     splits=splits,
     reader=read,
     license=LICENSE,
     homepage="https://groups.csail.mit.edu/vision/datasets/ADE20K",
     note=(
-        "in the 2016 form instances are matched to masks by rank [unverified]; the hub's "
-        "Parquet form is not read"
+        "in the 2016 form instances are matched to masks by rank, in the hub's Parquet by order, "
+        "both unverified"
     ),
     official={"train": 25_574, "val": 2_000},
 )

@@ -63,9 +63,21 @@ def rows_of_json(root: Path, file: Path) -> Iterable[Any]:
     return read_rows(file)
 
 
-def reader(source: str, license: str, say: Say, rows: Rows = rows_of_json) -> Reader:
-    """Return a reader that makes one record of each row, and a refusal of each that breaks."""
-    return partial(_read, source, license, say, rows)
+def reader(
+    source: str,
+    license: str,
+    say: Say,
+    rows: Rows = rows_of_json,
+    *,
+    in_place: bool | None = None,
+) -> Reader:
+    """Return a reader that makes one record of each row, and a refusal of each that breaks.
+
+    `in_place`: a row's position is its place in the file, so that its base64 pictures can be read
+    there; by default, where `rows` gives the file's rows as they stand.
+    """
+    here = rows is rows_of_json if in_place is None else in_place
+    return partial(_read, source, license, say, rows, here)
 
 
 def _read(
@@ -73,6 +85,7 @@ def _read(
     license: str,
     say: Say,
     rows: Rows,
+    in_place: bool,
     root: Path,
     split: str,
     files: tuple[Path, ...],
@@ -89,7 +102,7 @@ def _read(
                 if not isinstance(row, dict):
                     raise Bad("wrong_type", f"the record is {type(row).__name__}, not an object")
                 key = record_id(row, f"{name}#{position}", seen)
-                said = _said(say, rows, root, row, name, position)
+                said = _said(say, in_place, root, row, name, position)
                 own = row.get("license")
                 yield Record(
                     source=source,
@@ -108,13 +121,12 @@ def _read(
 
 
 def _said(
-    say: Say, rows: Rows, root: Path, row: dict[str, Any], file: str, position: int
+    say: Say, in_place: bool, root: Path, row: dict[str, Any], file: str, position: int
 ) -> Dialog:
     try:
         return say(root, row)
     except Bad as bad:
-        # A row as it stands in its file can be told by its place there.
-        if bad.reason != "inline_picture" or rows is not rows_of_json:
+        if bad.reason != "inline_picture" or not in_place:
             raise
         return say(root, referred(row, file, f"{position}:"))
 

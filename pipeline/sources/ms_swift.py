@@ -3,11 +3,12 @@
 Format: https://swift.readthedocs.io/en/latest/Customization/Custom-dataset.html
 
 Boxes of `objects` are regions, marked where the text has `<bbox>`; points are written into the text
-as their numbers.
+as their numbers. A CSV file has a column a key; lists in its cells are spelt in JSON or in Python.
 """
 
+import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,55 @@ from catalog.record import Message, Region, region_mark
 from pipeline.sources.alpaca import answer_key, before
 from pipeline.sources.base import Bad, Source, need, rest
 from pipeline.sources.dialog import Dialog, dialog_of, local, turns_of
-from pipeline.sources.each import reader, split_a_file
+from pipeline.sources.each import reader, rows_of_json, split_a_file
+from pipeline.sources.files import csv_cells, csv_rows
+from pipeline.sources.plain import plain
 from pipeline.sources.qwen_vl import LICENSE, inlined
 from pipeline.sources.regions import FRACTIONS, relative_box
 
+LISTS = ("messages", "conversation", "history", "images", "objects", "rejected_messages", "tools")
+"""Columns of CSV files that spell a list or an object."""
 REF, BBOX = "<ref-object>", "<bbox>"
 PLACE = re.compile(f"{REF}|{BBOX}")
+KEYS = ("messages", "conversation", "query", "instruction")
 FORMS = ("messages", "conversation", "query", "response", "history", "instruction", "input")
 """What holds the words of a row, in one form or another."""
+
+
+def splits(root: Path) -> dict[str, tuple[Path, ...]]:
+    """Make each file a split, named by its stem; a CSV file is one of these by its header."""
+    found = split_a_file("*.jsonl", "*.json", keys=KEYS)(root)
+    for file in sorted(root.glob("*.csv")):
+        header = next(csv_cells(file), [])
+        if set(header) & set(KEYS):
+            found[file.stem] = (*found.get(file.stem, ()), file)
+    return found
+
+
+def rows_of(root: Path, file: Path) -> Iterable[Any]:
+    """Yield the rows of a file; those of CSV with their lists read, without empty cells."""
+    if file.suffix != ".csv":
+        return rows_of_json(root, file)
+    return (_read_cells(row) if isinstance(row, dict) else row for row in csv_rows(file))
+
+
+def _read_cells(row: dict[str, str]) -> dict[str, Any] | Bad:
+    read: dict[str, Any] = {}
+    for key, cell in row.items():
+        spelt = key in LISTS and cell.lstrip()[:1] in ("[", "{")
+        try:
+            if cell.strip():
+                read[key] = _list_of(cell) if spelt else cell
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return Bad("broken_cell", f"{key!r} is {cell!r:.80}: neither JSON nor Python")
+    return read
+
+
+def _list_of(cell: str) -> Any:
+    try:
+        return orjson.loads(cell)
+    except orjson.JSONDecodeError:
+        return plain(ast.literal_eval(cell.strip()))
 
 
 def say(root: Path, row: dict[str, Any]) -> Dialog:
@@ -176,12 +218,10 @@ MS_SWIFT = Source(
     name="ms_swift",
     title="ms-swift custom data",
     family="instruction",
-    files=("*.jsonl or *.json with `messages`, `conversation`, `query` or `instruction`",),
-    splits=split_a_file(
-        "*.jsonl", "*.json", keys=("messages", "conversation", "query", "instruction")
-    ),
-    reader=reader("ms_swift", LICENSE, say),
+    files=("*.jsonl, *.json or *.csv with `messages`, `conversation`, `query` or `instruction`",),
+    splits=splits,
+    reader=reader("ms_swift", LICENSE, say, rows_of, in_place=True),
     license=LICENSE,
     homepage="https://swift.readthedocs.io/en/latest/Customization/Custom-dataset.html",
-    note="Videos and sound are refused; CSV files are not read",
+    note="Videos and sound are refused; the spelling of lists in CSV cells is unverified",
 )

@@ -36,8 +36,10 @@ def parquet_rows(root: Path, file: Path) -> Iterator[dict[str, Any]]:
             yield _referred(row, name, position, pictures)
 
 
-def read_parquet(file: Path, *, without: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file as they are, without these columns.
+def read_parquet(
+    file: Path, *, without: Sequence[str] = (), batch: int = BATCH
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file as they are, without these columns; `batch` of them in memory.
 
     Raises:
         DataError: the file is broken.
@@ -63,9 +65,11 @@ def _leaves(opened: pq.ParquetFile) -> list[Any]:
     return [opened.schema.column(i) for i in range(len(opened.schema))]
 
 
-def _rows(opened: pq.ParquetFile, columns: list[str]) -> Iterator[dict[str, Any]]:
-    for batch in opened.iter_batches(batch_size=BATCH, columns=columns):
-        yield from batch.to_pylist()
+def _rows(
+    opened: pq.ParquetFile, columns: list[str], batch: int = BATCH
+) -> Iterator[dict[str, Any]]:
+    for rows in opened.iter_batches(batch_size=batch, columns=columns):
+        yield from rows.to_pylist()
 
 
 def columns_of(file: Path) -> set[str]:

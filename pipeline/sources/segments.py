@@ -29,8 +29,7 @@ def read_colours(file: Path) -> Colours:
     Raises:
         Bad: `missing_mask`, `damaged_mask`.
     """
-    colours: Colours = _opened(file, "RGB")
-    return colours
+    return colours_of(_read(file), file.name)
 
 
 def read_numbers(file: Path) -> NDArray[np.int64]:
@@ -39,26 +38,52 @@ def read_numbers(file: Path) -> NDArray[np.int64]:
     Raises:
         Bad: `missing_mask`, `damaged_mask`.
     """
-    numbers: NDArray[np.int64] = _opened(file, None).astype(np.int64)
+    return numbers_of(_read(file), file.name)
+
+
+def colours_of(data: bytes, name: str) -> Colours:
+    """Return the colours of a mask's bytes; `name` is for the message.
+
+    Raises:
+        Bad: `damaged_mask`.
+    """
+    colours: Colours = _decoded(data, name, "RGB")
+    return colours
+
+
+def numbers_of(data: bytes, name: str) -> NDArray[np.int64]:
+    """Return the numbers of a mask's bytes; `name` is for the message.
+
+    Raises:
+        Bad: `damaged_mask`.
+    """
+    numbers: NDArray[np.int64] = _decoded(data, name, None).astype(np.int64)
     return numbers
 
 
-def _opened(file: Path, mode: str | None) -> Any:
+def _read(file: Path) -> bytes:
     if not file.is_file():
         raise Bad("missing_mask", f"the mask {file.name} is not there")
     try:
         if file.stat().st_size > MAX_BYTES:
             raise Bad("damaged_mask", f"the mask {file.name} has more than {MAX_BYTES:,} bytes")
-        with Image.open(io.BytesIO(file.read_bytes())) as image:
+        return file.read_bytes()
+    except OSError as error:
+        raise Bad("damaged_mask", f"the mask {file.name} cannot be read: {error}") from error
+
+
+def _decoded(data: bytes, name: str, mode: str | None) -> Any:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise Bad("damaged_mask", f"the mask {file.name} is too large to be one")
+                raise Bad("damaged_mask", f"the mask {name} is too large to be one")
             if mode is None and image.mode not in ("L", "P", "I", "I;16", "1"):
-                raise Bad("damaged_mask", f"the mask {file.name} has colours, expected numbers")
+                raise Bad("damaged_mask", f"the mask {name} has colours, expected numbers")
             return np.asarray(image if mode is None else image.convert(mode))
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         if isinstance(error, Bad):
             raise
-        raise Bad("damaged_mask", f"the mask {file.name} does not decode: {error}") from error
+        raise Bad("damaged_mask", f"the mask {name} does not decode: {error}") from error
 
 
 def panoptic_ids(colours: Colours) -> NDArray[np.int64]:
