@@ -146,11 +146,16 @@ def open_run(run: Path) -> FinishedRun:
     plan = json.loads(began.read_bytes())["plan"] if began.exists() else config.plan
     recipe = Plan.open(config.catalog, plan).header["recipe"]
     words: Mapping[str, Any] = recipe["encoder"]
+    prompts = words.get("prompts") or {}
     encoder = EncoderConfig(
-        tokenizer=folder / "model" / "tokenizer", boxes=words["boxes"], system=words["system"]
+        tokenizer=folder / "model" / "tokenizer",
+        boxes=words["boxes"],
+        system=words["system"],
+        prompts=prompts,
     )
     policy = ImagePolicy.model_validate(recipe["image"])
-    digest = hashlib.sha256(json.dumps([words["boxes"], words["system"], recipe["image"]]).encode())
+    said = [words["boxes"], words["system"], recipe["image"], *([prompts] if prompts else [])]
+    digest = hashlib.sha256(json.dumps(said).encode())
     for file in sorted((folder / "model").rglob("*")):
         if file.is_file():
             digest.update(file.relative_to(folder).as_posix().encode())

@@ -5,11 +5,12 @@ one id -1; the visual tokens that take its place depend on the image policy, not
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import polars as pl
@@ -21,6 +22,7 @@ from pydantic_core.core_schema import ValidationInfo
 from catalog import Catalog
 from catalog.errors import UserError
 from catalog.parts import write_part
+from catalog.record import IMAGE, REGION_MARK, Task
 from catalog.schema import ENCODINGS
 from pipeline.prompt import (
     BOXES,
@@ -67,6 +69,21 @@ class EncoderConfig(BaseModel):
     boxes: str = "shikra"
     """Convention for boxes as text."""
     system: str | None = None
+    prompts: dict[str, tuple[str, ...]] = {}
+    """Task -> instructions for its samples that show a picture and ask nothing, such as captions; each
+    sample keeps the one that its id draws. Without, a picture alone asks, as in LLaVA's first stage."""
+
+    @field_validator("prompts")
+    @classmethod
+    def _say_something(cls, prompts: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for task, wordings in prompts.items():
+            if task not in get_args(Task):
+                raise ValueError(f"{task}: no task; one of {', '.join(get_args(Task))}")
+            if not wordings or not all(wording.strip() for wording in wordings):
+                raise ValueError(f"{task}: give one text or more, none of them blank")
+            if held := [w for w in wordings if IMAGE in w or REGION_MARK.search(w)]:
+                raise ValueError(f"{task}: {held[0]!r} holds a mark; give words alone")
+        return prompts
 
     @field_validator("boxes")
     @classmethod
@@ -95,9 +112,11 @@ class Encoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the tokenizer's files, the box convention and the system prompt."""
+        """SHA-256 of the tokenizer's files, the box convention, the system prompt and the prompts."""
         digest = hashlib.sha256(f"{ENCODE_VERSION} {self.config.boxes}".encode())
         digest.update(repr(self.config.system).encode())
+        if self.config.prompts:
+            digest.update(json.dumps(self.config.prompts, sort_keys=True).encode())
         for name in TOKENIZER_FILES:
             file = self.config.tokenizer / name
             digest.update(file.read_bytes() if file.exists() else b"-")
@@ -141,7 +160,11 @@ class Encoder:
     def prompt(self, row: Mapping[str, Any]) -> list[int]:
         """Return the token ids that ask a row's last question, `PICTURE` for each picture."""
         text = generation_prompt(
-            row, self.tokenizer, boxes=self.config.boxes, system=self.config.system
+            row,
+            self.tokenizer,
+            boxes=self.config.boxes,
+            system=self.config.system,
+            prompts=self.config.prompts,
         )
         found = self._backend.encode(text, add_special_tokens=False)
         mark = self._backend.token_to_id(MARK)
@@ -175,7 +198,7 @@ class Encoder:
         from jinja2 import TemplateError
 
         try:
-            turns = merged(rows, BOXES[self.config.boxes], self.config.system)
+            turns = merged(rows, BOXES[self.config.boxes], self.config.system, self.config.prompts)
             return render(turns, self.tokenizer)
         except TemplateError:
             return Rendered(text=MARK * int(rows[0]["n_images"]), spans=())

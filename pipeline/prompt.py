@@ -12,6 +12,8 @@ MARK = "\ufdd0"
 """Stands where a picture stands: a Unicode noncharacter, which no exchanged text may hold."""
 PICTURE = -1
 """Stands for a picture among token ids."""
+HASHED = 15
+"""Leading hexadecimal digits of a sample's id that draw its prompt."""
 QUESTION = "Where is {expression}? Answer with a box."
 """Asks for the box of a referring expression."""
 
@@ -21,6 +23,7 @@ __all__ = [
     "PICTURE",
     "Box",
     "BoxFormat",
+    "Prompts",
     "Rendered",
     "Turn",
     "conversation",
@@ -47,12 +50,22 @@ class Rendered:
     spans: tuple[tuple[int, int], ...]
 
 
-def conversation(row: Mapping[str, Any], boxes: BoxFormat, system: str | None = None) -> list[Turn]:
+Prompts = Mapping[str, Sequence[str]]
+"""Task -> instructions for its samples that show a picture and ask nothing."""
+
+
+def conversation(
+    row: Mapping[str, Any],
+    boxes: BoxFormat,
+    system: str | None = None,
+    prompts: Prompts | None = None,
+) -> list[Turn]:
     """Return the turns of a samples row; only assistant turns can carry loss.
 
     Where a message marks regions, their boxes are written in the convention, with the phrase that
     stands before the mark if it is the regions' own. A grounding record that only has an
     expression and a region becomes a question and the region's box.
+    A user turn of pictures alone, as captions and transcripts have, gets one of its task's prompts.
     The first `<image>` marks, as many as the row has pictures, become `MARK`; further ones are
     ordinary text, and pictures without a mark stand in front of the first user turn.
     """
@@ -64,6 +77,8 @@ def conversation(row: Mapping[str, Any], boxes: BoxFormat, system: str | None = 
         )
         for message in row["messages"]
     ]
+    if prompts and (wordings := prompts.get(row["task"])) and row["n_images"]:
+        turns = [replace(turn, content=_asked(turn, row, wordings)) for turn in turns]
     answered = any(turn.role == "assistant" for turn in turns)
     if row["task"] == "grounding" and row["regions"] and not answered:
         turns = _grounding(turns, row, boxes)
@@ -74,17 +89,30 @@ def conversation(row: Mapping[str, Any], boxes: BoxFormat, system: str | None = 
     return _mark(turns, row["n_images"])
 
 
+def _asked(turn: Turn, row: Mapping[str, Any], wordings: Sequence[str]) -> str:
+    """Return a turn's words; a wording behind pictures that ask nothing, the sample's own draw."""
+    if turn.role != "user" or turn.content.replace(IMAGE, "").strip():
+        return turn.content
+    # An id is a hash: the draw is even, and the same on any machine and in any order.
+    wording = wordings[int(row["sample_id"][:HASHED], 16) % len(wordings)]
+    return f"{turn.content.rstrip()}\n{wording}".lstrip()
+
+
 def merged(
-    rows: Sequence[Mapping[str, Any]], boxes: BoxFormat, system: str | None = None
+    rows: Sequence[Mapping[str, Any]],
+    boxes: BoxFormat,
+    system: str | None = None,
+    prompts: Prompts | None = None,
 ) -> list[Turn]:
     """Return the turns of several samples on one picture as one conversation, the picture first.
 
     Only the first sample shows the picture; the others' `<image>` goes, with its line break.
     """
-    turns = conversation(rows[0], boxes, system)
+    turns = conversation(rows[0], boxes, system, prompts)
     for row in rows[1:]:
         turns += [
-            replace(turn, content=_unshown(turn.content)) for turn in conversation(row, boxes)
+            replace(turn, content=_unshown(turn.content))
+            for turn in conversation(row, boxes, None, prompts)
         ]
     return turns
 
@@ -220,13 +248,18 @@ def _template(turns: Sequence[Turn], tokenizer: Any, *, ask: bool = False) -> st
 
 
 def generation_prompt(
-    row: Mapping[str, Any], tokenizer: Any, *, boxes: str, system: str | None = None
+    row: Mapping[str, Any],
+    tokenizer: Any,
+    *,
+    boxes: str,
+    system: str | None = None,
+    prompts: Prompts | None = None,
 ) -> str:
     """Return the text that asks a row's last question, `MARK` where a picture stands.
 
     It is what training puts before the answer: the same wording, the same template.
     """
-    turns = conversation(row, BOXES[boxes], system)
+    turns = conversation(row, BOXES[boxes], system, prompts)
     while turns and turns[-1].role == "assistant":
         turns.pop()
     return _template(turns, tokenizer, ask=True)

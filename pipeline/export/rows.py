@@ -69,6 +69,7 @@ class Rows:
         self._length = int(plan.header["recipe"]["packing"]["tokens"])
         encoder = plan.header["recipe"]["encoder"]
         self._boxes, self._system = BOXES[encoder["boxes"]], encoder["system"]
+        self._prompts = encoder.get("prompts")
 
     def of(self, steps: range) -> Iterator[Drawn]:
         """Yield the samples of some steps in the order of the plan.
@@ -108,7 +109,7 @@ class Rows:
         mask: NDArray[np.bool_],
         part: int,
     ) -> Drawn:
-        turns = conversation(row, self._boxes, self._system)
+        turns = conversation(row, self._boxes, self._system, self._prompts)
         views = self._store.get_many(row["image_ids"])
         names = [
             f"{name}.{_ending(view)}" for name, view in zip(row["image_ids"], views, strict=True)

@@ -1,7 +1,9 @@
 """Encoding: only answers are learnt, pictures keep their places, nothing is encoded twice."""
 
+import hashlib
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,70 @@ def test_a_prompt_is_what_training_puts_before_the_answer(road: Path) -> None:
         assert mask.argmax() == len(prompt)
 
 
+WORDINGS = ("Describe the picture.", "Say what is seen.", "Caption this.")
+
+
+def captions(count: int) -> list[dict[str, Any]]:
+    """Return samples rows that ask nothing."""
+    return [
+        {
+            "sample_id": hashlib.sha256(str(number).encode()).hexdigest(),
+            "task": "caption",
+            "messages": [
+                {"role": "user", "content": "<image>", "loss": None},
+                {"role": "assistant", "content": f"Dog {number}.", "loss": None},
+            ],
+            "regions": [],
+            "n_images": 1,
+            "widths": [8],
+            "heights": [8],
+        }
+        for number in range(count)
+    ]
+
+
+def test_captions_ask_with_the_prompt_their_ids_draw_in_any_order(road: Path) -> None:
+    encoder = Encoder(EncoderConfig(tokenizer=road / "tok", prompts={"caption": WORDINGS}))
+    rows = captions(300)
+    drawn: Counter[str] = Counter()
+    encoded = encoder.encode(rows)
+    again = dict(zip(range(299, -1, -1), encoder.encode(rows[::-1]), strict=True))
+    for number, (row, (ids, mask)) in enumerate(zip(rows, encoded, strict=True)):
+        text = encoder.tokenizer.decode(ids[ids != PICTURE])
+        [found] = [wording for wording in WORDINGS if wording in text]
+        drawn[found] += 1
+        assert encoder.tokenizer.decode(ids[mask]) == f"Dog {number}.<|im_end|>"
+        assert encoder.prompt(row) == ids[: mask.argmax()].tolist()
+        assert np.array_equal(again[number][0], ids)
+    assert min(drawn.values()) > 60
+    [(ids, _)] = encoder.encode_merged([rows[:2]])
+    text = encoder.tokenizer.decode(ids[ids != PICTURE])
+    assert sum(text.count(wording) for wording in WORDINGS) == 2
+
+
+def test_questions_other_tasks_and_text_keep_their_words(road: Path) -> None:
+    plain = Encoder(EncoderConfig(tokenizer=road / "tok"))
+    asking = Encoder(EncoderConfig(tokenizer=road / "tok", prompts={"caption": WORDINGS}))
+    question, other, text = captions(3)
+    question["messages"][0]["content"] = "<image>\nWhat is it?"
+    other["task"] = "ocr"
+    text |= {"n_images": 0, "widths": [], "heights": []}
+    text["messages"][0]["content"] = ""
+    for row in (question, other, text):
+        [(ids, _)], [(same, _)] = plain.encode([row]), asking.encode([row])
+        assert np.array_equal(ids, same)
+
+
+@pytest.mark.parametrize("wordings", [(), ("  ",), ("Look: <image>",), ("<region:0>?",)])
+def test_a_prompt_that_says_nothing_or_holds_a_mark_is_refused(
+    wordings: tuple[str, ...], road: Path
+) -> None:
+    with pytest.raises(ValueError, match="caption: "):
+        EncoderConfig(tokenizer=road / "tok", prompts={"caption": wordings})
+    with pytest.raises(ValueError, match="captions: no task; one of vqa, ocr"):
+        EncoderConfig(tokenizer=road / "tok", prompts={"captions": ("Look.",)})
+
+
 def test_a_second_encoding_encodes_nothing(road: Path) -> None:
     config = EncoderConfig(tokenizer=road / "tok")
     done: list[int] = []
@@ -75,19 +141,28 @@ def test_a_second_encoding_encodes_nothing(road: Path) -> None:
     assert Encoder(kept).fingerprint == first, "the catalog keeps the tokenizer"
 
 
-def test_another_template_convention_or_system_prompt_is_another_encoder(
+def test_another_template_convention_or_prompt_is_another_encoder(
     road: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(road / "tok", tmp_path / "tok")
     file = tmp_path / "tok" / "tokenizer_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"padding_side": "left"}))
+    prompts_: list[dict[str, tuple[str, ...]]] = [
+        {},
+        {"caption": ("Look.",)},
+        {"caption": ("See.",)},
+        {"ocr": ("See.",)},
+    ]
     prints = {
-        Encoder(EncoderConfig(tokenizer=tokenizer, boxes=boxes, system=system)).fingerprint
+        Encoder(
+            EncoderConfig(tokenizer=tokenizer, boxes=boxes, system=system, prompts=prompts)
+        ).fingerprint
+        for prompts in prompts_
         for tokenizer in (road / "tok", tmp_path / "tok")
         for boxes in ("shikra", "qwen-vl")
         for system in (None, "", "Be brief.")
     }
-    assert len(prints) == 12
+    assert len(prints) == 48
 
 
 def test_a_conversation_the_template_refuses_has_nothing_to_learn(
