@@ -6,6 +6,23 @@ Sources: Pix2seq (arXiv:2109.10852), Shikra (arXiv:2306.15195), Kosmos-2 (arXiv:
 (arXiv:2311.03079), Ferret (arXiv:2310.07704), PaliGemma (arXiv:2407.07726), SVIT
 (arXiv:2307.04087), LLaVA-1.5 (arXiv:2310.03744). Where a paper leaves the rounding open, the rule
 is the one that its published reader inverts best: Qwen-VL divides by 999, MiniGPT-v2 by 100.
+
+How far a coordinate inside the picture comes back from where it was, at most, in bins; a bin is a step
+between two numbers, along the padded side where a convention pads to a square:
+
+| convention | bins a side | error | why more than half |
+| --- | --- | --- | --- |
+| pix2seq, qwen-vl | 999 | 1/2 | |
+| shikra, shikra-square, shikra-tokens, qwen2-vl, qwen3-vl, internvl, ferret, svit | 1000 | 1/2 | |
+| minigpt-v2, llava | 100 | 1/2 | |
+| paligemma | 1023 | 1/2 | |
+| cogvlm | 1000 | 1/2; 1 at the far edge | three digits end at 999 |
+| qwen2.5-vl | pixels of the resized side | 1/2; 1 at the far edge | the last pixel is side - 1 |
+| kosmos-2 | 32 | 1/2; 1 where the corners share a row or column of cells | the processor gives whole cells |
+| as-v2, as-v2-square | 999 | 1 | the release rounds down and divides by 999 |
+
+The last four keep their published rules: a reader that took the middle of a bin would put other boxes
+into the catalog than their authors' code does.
 """
 
 import re
