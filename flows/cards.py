@@ -23,6 +23,8 @@ SHORT = 100
 """Characters of a generated answer that a card shows."""
 MOST_BOXES = 12
 Verdict = Literal["right", "partly right", "wrong"]
+Kind = Literal["true", "predicted"]
+KINDS: tuple[Kind, ...] = ("true", "predicted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +35,7 @@ class Drawn:
     y: float
     width: float
     height: float
-    kind: Literal["true", "predicted"]
+    kind: Kind
     label: str
 
 
@@ -111,8 +113,8 @@ def _sample(catalog: Catalog, row: Row) -> Card:
 def prediction_cards(catalog: Catalog, items: Sequence[Mapping[str, Any]], each: int) -> list[Card]:
     """Return the cards of a source's judged items, wrong and right in turn, always the same ones."""
     ordered = sorted(items, key=lambda item: str(item["sample_id"]))
-    wrong = [item for item in ordered if (item["model_score"] or 0.0) < 0.5]
-    right = [item for item in ordered if (item["model_score"] or 0.0) >= 0.5]
+    wrong = [item for item in ordered if (item["score"] or 0.0) < 0.5]
+    right = [item for item in ordered if (item["score"] or 0.0) >= 0.5]
     half = each // 2
     chosen = wrong[: max(half, each - len(right))] + right[: max(each - half, each - len(wrong))]
     return [_prediction(catalog, item) for item in chosen]
@@ -122,14 +124,11 @@ def _prediction(catalog: Catalog, item: Mapping[str, Any]) -> Card:
     picture, size, note = _first_picture(catalog, item["image_ids"])
     lines = [("model", clip(item["prediction"], SHORT) or "(nothing)")]
     boxes = []
-    if "true_box" in item:
-        sides = (item["width"], item["height"])
-        if item["true_box"] is not None:
-            boxes.append(_drawn(item["true_box"], *sides, "true", "true box"))
-        if item["predicted_box"] is not None:
-            boxes.append(_drawn(item["predicted_box"], *sides, "predicted", "predicted box"))
-    elif item["reference"] is not None:
-        lines.append(("reference", clip(_most_said(item["reference"]))))
+    for kind in KINDS:
+        if (box := item[f"{kind}_box"]) is not None:
+            boxes.append(_drawn(box, item["width"], item["height"], kind, f"{kind} box"))
+    if item["references"]:
+        lines.append(("reference", clip(_most_said(item["references"]))))
     blind = item["blind_answer"]
     if blind is not None:
         lines.append(("blind", clip(blind, SHORT) or "(nothing)"))
@@ -140,7 +139,7 @@ def _prediction(catalog: Catalog, item: Mapping[str, Any]) -> Card:
         note=note,
         size=size,
         boxes=tuple(boxes),
-        verdict=_verdict(item["model_score"]),
+        verdict=_verdict(item["score"]),
     )
 
 
@@ -150,14 +149,12 @@ def _verdict(score: float | None) -> Verdict | None:
     return "right" if score >= 1.0 - 1e-9 else "partly right" if score > 0 else "wrong"
 
 
-def _most_said(reference: str | Iterable[str]) -> str:
+def _most_said(references: Iterable[str]) -> str:
     """
-    >>> _most_said(["a", "b", "b"]), _most_said("x")
-    ('b', 'x')
+    >>> _most_said(["a", "b", "b"])
+    'b'
     """
-    if isinstance(reference, str):
-        return reference
-    return Counter(reference).most_common(1)[0][0]
+    return Counter(references).most_common(1)[0][0]
 
 
 def clip(text: str, longest: int = LONGEST) -> str:
@@ -174,7 +171,7 @@ def _drawn(
     box: Sequence[float],
     width: float,
     height: float,
-    kind: Literal["true", "predicted"],
+    kind: Kind,
     label: str,
 ) -> Drawn:
     """Place a box of pixels, clipped to its picture, corners in order."""

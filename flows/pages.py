@@ -18,6 +18,7 @@ from catalog import Catalog
 from catalog.errors import UserError
 from catalog.statistics import Statistics
 from flows.cards import Card, clip, prediction_cards, sample_cards
+from model.items import read_items
 from pipeline.mixture import UNITS
 from pipeline.plan import Plan
 from pipeline.preview import Preview
@@ -344,12 +345,9 @@ def _judged(catalog: Catalog, run: Path, each: int) -> list[Judged]:
     found = []
     for file in sorted(run.glob("eval/*/scores.json")):
         scores = json.loads(file.read_bytes())
-        items: dict[str, list[dict[str, Any]]] = {}
-        for line in (file.parent / "items.jsonl").read_text(encoding="utf-8").splitlines():
-            item = json.loads(line)
-            items.setdefault(item["source"], []).append(item)
         for source, result in scores["sources"].items():
-            cards = prediction_cards(catalog, items.get(source, []), each)
+            items = read_items(file.parent / "items" / f"{source}.parquet")
+            cards = prediction_cards(catalog, items, each)
             found.append(_result(source, scores["split"], result, cards))
     return found
 

@@ -1,8 +1,8 @@
-"""Which metric judges a source, what its items hold, and the file its benchmark takes."""
+"""Which metric judges a source, how it is asked, and what its items hold."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import accumulate
 from string import ascii_uppercase
 from typing import Any
 
@@ -10,8 +10,7 @@ import polars as pl
 
 from catalog import Catalog
 from catalog.record import IMAGE
-from model.metrics.scienceqa import LETTERS, letter
-from model.metrics.textvqa import evalai
+from model.metrics.mmbench import ROTATION
 
 Row = Mapping[str, Any]
 """A row of `samples` with its `source`."""
@@ -44,18 +43,18 @@ class Benchmark:
     """New tokens an answer may have."""
     reference: Callable[[Row], Any]
     """Row -> what the metric compares with; None where the release hides it."""
-    submission: Callable[[Row, str], dict[str, Any]]
-    """Row and answer -> one entry of the benchmark's prediction file."""
     suffix: str = ""
     """What harnesses add to the question, on a line of its own."""
     extras: Callable[[Row], dict[str, Any]] = lambda row: {}
     """Row -> what the metric needs beside prediction and reference."""
-    whole: Callable[[list[dict[str, Any]]], Any] = list
-    """Entries -> the prediction file's content."""
     types: Mapping[str, str] = field(default_factory=dict)
     """What scores are grouped by: name -> place in the sample's `extra`, as a JSON path."""
     boxes: bool = False
     """Whether the answer is a box."""
+    together: Callable[[Row], object] | None = None
+    """Row -> what rows that are judged together share: a limit takes all of them, or none."""
+    once: bool = False
+    """Whether only the first of such rows is asked, because its references are those of all."""
 
 
 def question(row: Row) -> str:
@@ -88,32 +87,6 @@ def _answers_or_said(row: Row) -> list[str] | None:
     return _answers(row) or ([text] if text is not None else None)
 
 
-def _number(native_id: str) -> int | str:
-    return int(native_id) if native_id.isascii() and native_id.isdigit() else native_id
-
-
-def _by_question_id(row: Row, answer: str) -> dict[str, Any]:
-    return {"question_id": _number(row["native_id"]), "answer": answer}
-
-
-def _by_rrc_id(row: Row, answer: str) -> dict[str, Any]:
-    return {"questionId": _number(row["native_id"]), "answer": answer}
-
-
-def _with_box(row: Row, answer: str) -> dict[str, Any]:
-    size = [row["heights"][0], row["widths"][0]]
-    return {"answer": answer, "gt_bbox": list(true_box(row) or ()), "hw": size}
-
-
-def _by_image(row: Row, answer: str) -> dict[str, Any]:
-    # The server takes answers that have been through the EvalAI processor.
-    return {"image": row["native_id"], "answer": evalai(answer)}
-
-
-def _gqa(row: Row, answer: str) -> dict[str, Any]:
-    return {"questionId": row["native_id"], "prediction": answer}
-
-
 def _gqa_item(row: Row) -> dict[str, Any]:
     return {"question": question(row), "is_balanced": row["is_balanced"] != "false"}
 
@@ -122,37 +95,12 @@ def _aokvqa_item(row: Row) -> dict[str, Any]:
     return {"difficult_direct_answer": row["difficult_direct_answer"] == "true"}
 
 
-def _direct(row: Row, answer: str) -> dict[str, Any]:
-    return {row["native_id"]: {"direct_answer": answer}}
-
-
-def _caption(row: Row, answer: str) -> dict[str, Any]:
-    return {"image_id": _number(row.get("image") or row["native_id"]), "caption": answer}
-
-
-def _joined(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    return {key: value for entry in entries for key, value in entry.items()}
-
-
-def _results(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"results": _joined(entries)}
-
-
 def _choices(row: Row) -> dict[str, Any]:
     return {"choices": row["choices"]}
 
 
 def _scienceqa(row: Row) -> dict[str, Any]:
     return {"choices": row["choices"], "has_image": row["n_images"] > 0}
-
-
-def _chosen(row: Row, answer: str) -> dict[str, Any]:
-    said = letter(answer)
-    return {row["native_id"]: -1 if said is None else LETTERS.index(said)}
-
-
-def _by_row(row: Row, answer: str) -> dict[str, Any]:
-    return {"index": _number(row["native_id"]), "prediction": answer}
 
 
 def _index_or_all(row: Row) -> int | list[str] | None:
@@ -193,19 +141,16 @@ UNSURE = "When the provided information is insufficient, respond with 'Unanswera
 LETTER = "Answer with the option's letter from the given choices directly."
 DESCRIBE = "Provide a one-sentence caption for the provided image."
 
-_REFCOCO = Benchmark(
-    metric="refcoco", longest=48, reference=true_box, submission=_with_box, boxes=True
-)
-_ANLS = Benchmark(
-    metric="anls", longest=100, reference=_answers, submission=_by_rrc_id, suffix=SHORT
-)
+_REFCOCO = Benchmark(metric="refcoco", longest=48, reference=true_box, boxes=True)
+_ANLS = Benchmark(metric="anls", longest=100, reference=_answers, suffix=SHORT)
 _CAPTIONS = Benchmark(
     metric="caption",
     longest=48,
     reference=_answers,
-    submission=_caption,
     suffix=DESCRIBE,
     types={"image": "$.image_id"},
+    together=lambda row: row["image"] or row["image_ids"][0],
+    once=True,
 )
 _VQA_TYPES = {"question_type": "$.question_type", "answer_type": "$.answer_type"}
 BENCHMARKS: dict[str, Benchmark] = {
@@ -213,7 +158,6 @@ BENCHMARKS: dict[str, Benchmark] = {
         metric="vqa_accuracy",
         longest=16,
         reference=_answers,
-        submission=_by_question_id,
         suffix=SHORT,
         types=_VQA_TYPES,
     ),
@@ -221,7 +165,6 @@ BENCHMARKS: dict[str, Benchmark] = {
         metric="okvqa_accuracy",
         longest=16,
         reference=_answers,
-        submission=_by_question_id,
         suffix=SHORT,
         types=_VQA_TYPES,
     ),
@@ -229,7 +172,6 @@ BENCHMARKS: dict[str, Benchmark] = {
         metric="vizwiz_accuracy",
         longest=16,
         reference=_answers,
-        submission=_by_image,
         suffix=UNSURE,
         types={"answer_type": "$.answer_type"},
     ),
@@ -237,14 +179,12 @@ BENCHMARKS: dict[str, Benchmark] = {
         metric="textvqa_accuracy",
         longest=16,
         reference=_answers,
-        submission=_by_question_id,
         suffix=SHORT,
     ),
     "gqa": Benchmark(
         metric="gqa",
         longest=16,
         reference=_first,
-        submission=_gqa,
         suffix=SHORT,
         extras=_gqa_item,
         types={
@@ -258,27 +198,22 @@ BENCHMARKS: dict[str, Benchmark] = {
         metric="aokvqa_direct",
         longest=16,
         reference=_answers,
-        submission=_direct,
         suffix=SHORT,
         extras=_aokvqa_item,
-        whole=_joined,
         types={"difficult_direct_answer": "$.difficult_direct_answer"},
     ),
     "scienceqa": Benchmark(
         metric="scienceqa",
         longest=16,
         reference=_index,
-        submission=_chosen,
         suffix=LETTER,
         extras=_scienceqa,
-        whole=_results,
         types={"subject": "$.subject", "grade": "$.grade", "hint": "$.hint"},
     ),
     "ai2d": Benchmark(
         metric="ai2d",
         longest=16,
         reference=_index,
-        submission=_by_question_id,
         suffix=LETTER,
         extras=_choices,
     ),
@@ -286,7 +221,6 @@ BENCHMARKS: dict[str, Benchmark] = {
         metric="chartqa_relaxed",
         longest=32,
         reference=_answers,
-        submission=_by_question_id,
         suffix=SHORT,
         types={"half": "$.human_or_augmented"},
     ),
@@ -294,12 +228,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         metric="ocrvqa",
         longest=32,
         reference=_answers,
-        submission=_by_question_id,
         suffix=SHORT,
     ),
     "docvqa": _ANLS,
     "infographicvqa": _ANLS,
-    "stvqa": replace(_ANLS, submission=_by_question_id),
+    "stvqa": _ANLS,
     "coco_captions": _CAPTIONS,
     "flickr30k": _CAPTIONS,
     "textcaps": _CAPTIONS,
@@ -310,23 +243,27 @@ BENCHMARKS: dict[str, Benchmark] = {
         metric="ocrbench",
         longest=64,
         reference=_answers,
-        submission=_by_question_id,
-        types={"type": "$.type", "dataset_name": "$.dataset_name"},
+        types={name: f"$.{name}" for name in ("type", "dataset_name", "image_path")},
     ),
     "mmbench": Benchmark(
         metric="mmbench_circular",
         longest=16,
         reference=_index,
-        submission=_by_row,
         suffix=LETTER,
         extras=_choices,
-        types={"index": "$.index", "category": "$.category", "l2-category": "$['l2-category']"},
+        types={
+            "index": "$.index",
+            "hint": "$.hint",
+            "category": "$.category",
+            "l2-category": "$['l2-category']",
+            "part": "$.split",
+        },
+        together=lambda row: int(row["index"]) % ROTATION,
     ),
     "mmmu": Benchmark(
         metric="mmmu",
         longest=32,
         reference=_index_or_all,
-        submission=_by_row,
         suffix=LETTER,
         extras=_mmmu_item,
         types={"subject": "$.category"},
@@ -335,7 +272,6 @@ BENCHMARKS: dict[str, Benchmark] = {
         metric="mathvista",
         longest=64,
         reference=_first,
-        submission=_by_row,
         extras=_mathvista_item,
         types={
             name: f"$.{name}" for name in ("question_type", "answer_type", "precision", "grade")
@@ -345,14 +281,13 @@ BENCHMARKS: dict[str, Benchmark] = {
         metric="realworldqa",
         longest=16,
         reference=_letter_or_first,
-        submission=_by_row,
         extras=lambda row: {"question": question(row)},
+        types={"index": "$.index"},
     ),
     "pope": Benchmark(
         metric="pope",
         longest=16,
         reference=_yes_or_no,
-        submission=_by_row,
         suffix=SHORT,
         types={"category": "$.category"},
     ),
@@ -360,17 +295,16 @@ BENCHMARKS: dict[str, Benchmark] = {
         metric="mme",
         longest=16,
         reference=_first,
-        submission=_by_row,
-        types={"subtask": "$.category"},
+        extras=lambda row: {"image": row["image_ids"][0]},
+        types={"subtask": "$.category", "image_path": "$.image_path"},
+        together=lambda row: (row["subtask"], row["image_ids"][0]),
     ),
 }
-"""Source -> its benchmark; the formats are those of the official servers and scripts.
+"""Source -> its benchmark; `model.submissions` has the files they take.
 
 The last ones are tables of VLMEvalKit, ingested as `{source: tsv, name: mmbench, root: …}`.
 """
-OTHER = Benchmark(
-    metric="exact_match", longest=64, reference=_answers_or_said, submission=_by_question_id
-)
+OTHER = Benchmark(metric="exact_match", longest=64, reference=_answers_or_said)
 """Judges every other source, against its answers or the last answer of its conversation."""
 CHAT = ("instruction", "text")
 """Families that are judged only when they are asked for by name: free text rarely matches exactly."""
@@ -384,39 +318,64 @@ def benchmark_of(source: str) -> Benchmark:
 def rows_for(
     catalog: Catalog, source: str, split: str, limit: int | None = None
 ) -> list[dict[str, Any]]:
-    """Return the samples of a split in the catalog's order; limited, those with the lowest ids.
+    """Return what a split asks, in the catalog's order; limited, the samples with the lowest ids.
 
     A benchmark's `types` are columns of their own.
     """
-    types = benchmark_of(source).types
+    bench = benchmark_of(source)
     frame = (
         catalog.samples()
         .filter(pl.col("source") == source, pl.col("split") == split)
         .select(
             *SAMPLE_COLUMNS,
-            *(pl.col("extra").str.json_path_match(path).alias(n) for n, path in types.items()),
+            *(
+                pl.col("extra").str.json_path_match(path).alias(name)
+                for name, path in bench.types.items()
+            ),
         )
         .collect()
     )
+    if bench.together is not None:
+        return _grouped(frame.to_dicts(), bench.together, once=bench.once, limit=limit)
     if limit is not None and limit < len(frame):
         last = frame["sample_id"].sort()[limit - 1]
         frame = frame.filter(pl.col("sample_id") <= last)
     return frame.to_dicts()
 
 
-def submission(source: str, rows: Sequence[Row], answers: Sequence[str]) -> str:
-    """Return the prediction file of a benchmark: one entry a question."""
-    entry = benchmark_of(source).submission
-    entries = [entry(row, answer) for row, answer in zip(rows, answers, strict=True)]
-    return json.dumps(benchmark_of(source).whole(entries), ensure_ascii=False)
+def _grouped(
+    rows: Sequence[dict[str, Any]],
+    key: Callable[[Row], object],
+    *,
+    once: bool,
+    limit: int | None,
+) -> list[dict[str, Any]]:
+    """Return whole groups of rows, or the first of each; at most `limit` rows, or one group."""
+    groups: dict[object, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    if once:
+        groups = {name: group[:1] for name, group in groups.items()}
+    if limit is not None:
+        ranked = sorted(groups, key=lambda name: min(row["sample_id"] for row in groups[name]))
+        held = list(accumulate(len(groups[name]) for name in ranked))
+        most = max(1, sum(count <= limit for count in held))
+        kept = set(ranked[:most])
+        groups = {name: group for name, group in groups.items() if name in kept}
+    chosen = {row["sample_id"] for group in groups.values() for row in group}
+    return [row for row in rows if row["sample_id"] in chosen]
 
 
 def asked(row: Row, suffix: str) -> Row:
     """Return a row whose last question ends in a line of instruction.
 
+    Where there are no options, no option's letter is asked for.
+
     >>> asked({"messages": [{"role": "user", "content": "Why?"}]}, "In a word.")["messages"]
     [{'role': 'user', 'content': 'Why?\\nIn a word.'}]
     """
+    if suffix == LETTER and not row.get("choices"):
+        suffix = SHORT
     turns = [dict(message) for message in row["messages"]]
     users = [turn for turn in turns if turn["role"] == "user"]
     if suffix and users:

@@ -1,7 +1,8 @@
 """A trained run on a held-out split: answers, official scores, and the baselines beside them.
 
-Writes RUN/eval/SPLIT/: `scores.json`, `items.jsonl` (one line a question) and
-`predictions/SOURCE.json` in the form the benchmark's server takes.
+Writes RUN/eval/SPLIT/: `scores.json`, `items/SOURCE.parquet` (one row a question, `model.items`) and
+`predictions/`, in the form each benchmark's server takes. Answers lie in `answers/SOURCE.jsonl` until
+their source is judged.
 """
 
 import hashlib
@@ -14,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 from catalog import Catalog
 from catalog.errors import UserError
 from model.baselines import baseline
-from model.benchmarks import CHAT, Row, asked, benchmark_of, rows_for, submission
+from model.benchmarks import CHAT, Row, asked, benchmark_of, rows_for
 from model.config import RunConfig
+from model.items import write_items
+from model.journal import Journal
 from model.judge import Answer, judge
+from model.submissions import submission
 from pipeline.encode import EncoderConfig
 from pipeline.plan import Plan
 from pipeline.policy import ImagePolicy
@@ -24,7 +28,7 @@ from pipeline.policy import ImagePolicy
 if TYPE_CHECKING:
     from model.answer import Answerer
 
-EVALUATE_VERSION = 1
+EVALUATE_VERSION = 2
 """Raise when the same model and samples would give other results."""
 Progress = Callable[[str, int, int], None]
 """(source, questions answered, questions), after each batch."""
@@ -86,39 +90,43 @@ def evaluate(
     opened = open_run(run)
     names = _sources(opened.catalog, split, sources)
     folder = opened.folder / "eval" / split
-    before, kept = _read(folder)
+    before = _read(folder)
     keys = {
         source: _key(opened, source, [split, limit, blind, suffix]) for source in {*names, *before}
     }
     results = {
         source: result
         for source, result in before.items()
-        if result["key"] == keys[source] and _predictions(folder, source).exists()
+        if result["key"] == keys[source] and _is_whole(folder, source, result)
     }
-    items = {source: kept.get(source, []) for source in results}
+    scores: dict[str, Any] = {
+        "split": split,
+        "limit": limit,
+        "catalog_version": opened.catalog.version,
+        "model": opened.fingerprint,
+    }
+    if set(before) != set(results):
+        # What is no longer true goes before anything takes its place.
+        _save(folder, scores, results)
     missing = [source for source in names if source not in results]
     answerer = _answerer(opened) if missing else None
     for source in missing:
         assert answerer is not None
         rows = rows_for(opened.catalog, source, split, limit)
         questions = [asked(row, suffix) for row in rows]
-        answers = _answers(answerer, opened.catalog, questions, source, batch_size, blind, progress)
-        constant = baseline(opened.catalog, source)
-        result, judged = judge(source, rows, answers, constant, opened.encoder.boxes)
-        results[source], items[source] = {"key": keys[source], **result}, judged
-        text = submission(source, rows, [answer.text for answer in answers])
-        _write(_predictions(folder, source), text)
-    scores: dict[str, Any] = {
-        "split": split,
-        "limit": limit,
-        "catalog_version": opened.catalog.version,
-        "model": opened.fingerprint,
-        "sources": dict(sorted(results.items())),
-    }
-    if missing or set(before) != set(results):
-        lines = [json.dumps(item) + "\n" for source in sorted(items) for item in items[source]]
-        _write(folder / "items.jsonl", "".join(lines))
-        _write(folder / "scores.json", json.dumps(scores, indent=1))
+        with Journal(folder / "answers" / f"{source}.jsonl", keys[source]) as journal:
+            answers = _answers(
+                answerer, opened.catalog, questions, source, batch_size, blind, journal, progress
+            )
+            constant = baseline(opened.catalog, source)
+            result, items = judge(source, rows, answers, constant, opened.encoder.boxes)
+            files = submission(source, rows, [answer.text for answer in answers])
+            for name, text in files.items():
+                _write(folder / "predictions" / name, text)
+            write_items(_items(folder, source), items)
+            results[source] = {"key": keys[source], "files": sorted(files), **result}
+            _save(folder, scores, results)
+            journal.remove()
     chosen = {source: results[source] for source in names}
     return Evaluation(folder=folder, scores=scores | {"sources": chosen}, answered=tuple(missing))
 
@@ -203,24 +211,26 @@ def _answers(
     source: str,
     batch_size: int,
     blind: bool,
+    journal: Journal,
     progress: Progress | None,
 ) -> list[Answer]:
-    done = 0
-
-    def report(count: int) -> None:
-        nonlocal done
-        done += count
+    """Return the answers to all rows, asking only what the journal does not hold."""
+    left = [row for row in rows if row["sample_id"] not in journal.answers]
+    # Questions of like length together: less padding.
+    left.sort(key=lambda row: sum(len(turn["content"]) for turn in row["messages"]))
+    for first in range(0, len(left), batch_size):
+        batch = left[first : first + batch_size]
+        found = answerer(
+            batch,
+            catalog.image_store(),
+            longest=benchmark_of(source).longest,
+            batch_size=batch_size,
+            blind=blind,
+        )
+        journal.add([row["sample_id"] for row in batch], found)
         if progress:
-            progress(source, done, len(rows))
-
-    return answerer(
-        rows,
-        catalog.image_store(),
-        longest=benchmark_of(source).longest,
-        batch_size=batch_size,
-        blind=blind,
-        progress=report,
-    )
+            progress(source, len(rows) - len(left) + first + len(batch), len(rows))
+    return [journal.answers[row["sample_id"]] for row in rows]
 
 
 def _key(run: FinishedRun, source: str, chosen: Sequence[object]) -> str:
@@ -230,19 +240,31 @@ def _key(run: FinishedRun, source: str, chosen: Sequence[object]) -> str:
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
-def _predictions(folder: Path, source: str) -> Path:
-    return folder / "predictions" / f"{source}.json"
+def _items(folder: Path, source: str) -> Path:
+    return folder / "items" / f"{source}.parquet"
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
-    """Return the results and the items that a folder holds, by source."""
-    if not (folder / "scores.json").exists() or not (folder / "items.jsonl").exists():
-        return {}, {}
-    items: dict[str, list[dict[str, Any]]] = {}
-    for line in (folder / "items.jsonl").read_text(encoding="utf-8").splitlines():
-        item = json.loads(line)
-        items.setdefault(item["source"], []).append(item)
-    return json.loads((folder / "scores.json").read_bytes())["sources"], items
+def _is_whole(folder: Path, source: str, result: Mapping[str, Any]) -> bool:
+    """Tell whether all files of a source are there."""
+    files = [folder / "predictions" / name for name in result["files"]]
+    return all(file.exists() for file in (_items(folder, source), *files))
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """Return the results that a folder holds, by source; those of older versions are not taken."""
+    if not (folder / "scores.json").exists():
+        return {}
+    found: dict[str, Any] = json.loads((folder / "scores.json").read_bytes())["sources"]
+    return {source: result for source, result in found.items() if "files" in result}
+
+
+def _save(folder: Path, scores: Mapping[str, Any], results: Mapping[str, Any]) -> None:
+    """Write the scores; items of other sources go."""
+    for file in folder.glob("items/*.parquet"):
+        if file.stem not in results:
+            file.unlink()
+    whole = {**scores, "sources": dict(sorted(results.items()))}
+    _write(folder / "scores.json", json.dumps(whole, indent=1))
 
 
 def _write(path: Path, text: str) -> None:

@@ -7,11 +7,14 @@ from typing import Any
 
 from model.baselines import predict
 from model.benchmarks import Row, benchmark_of, question, true_box
+from model.items import readable
 from model.metrics import METRICS
 from model.metrics.refcoco import read_box
 
 WHO = ("model", "blind", "majority")
 """Whose answers are scored: the model's, the model's on blanked pictures, the constant answer."""
+SCORE = {"model": "score", "blind": "blind_score", "majority": "majority_score"}
+"""Whose -> the item's field with their score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,23 +62,24 @@ def judge(
             width, height = row["widths"][0], row["heights"][0]
             extras |= {"width": width, "height": height, "box_format": boxes}
         item: dict[str, Any] = {
-            "source": source,
-            "sample_id": row["sample_id"],
-            "native_id": row["native_id"],
+            **{name: row[name] for name in ("source", "split", "sample_id", "native_id")},
+            "metric": metric.name,
             "question": question(row),
             "image_ids": row["image_ids"],
             "reference": reference,
+            "references": readable(reference, row["choices"]),
             "prediction": answer.text,
-            **{f"{name}_answer": said[name] for name in WHO[1:]},
+            "blind_answer": answer.blind,
+            "majority_answer": _written(said["majority"]),
             **extras,
         }
         known = {name: extras[name] for name in metric.extras if name in extras}
         scored = {name: value for name, value in known.items() if name in taken}
         for name in WHO:
             if reference is None or said[name] is None:
-                item[f"{name}_score"] = None
+                item[SCORE[name]] = None
                 continue
-            item[f"{name}_score"] = metric.score(said[name], reference, **scored)
+            item[SCORE[name]] = metric.score(said[name], reference, **scored)
             judged[name].append({"prediction": said[name], "reference": reference, **known})
         if bench.boxes:
             item |= _boxes(row, answer.text, boxes)
@@ -89,6 +93,10 @@ def judge(
         "majority_answer": constant,
         **{name: metric.aggregate(found) if found else None for name, found in judged.items()},
     }, items
+
+
+def _written(answer: str | list[float] | None) -> str | None:
+    return answer if answer is None or isinstance(answer, str) else str(answer)
 
 
 def _boxes(row: Row, text: str, boxes: str) -> dict[str, Any]:

@@ -3,18 +3,19 @@
 Files are what benchmarks' servers take (see `model.benchmarks`), or items that hold their references.
 """
 
+import csv
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from catalog import Catalog
 from catalog.errors import DataError, UserError
 from model.baselines import baseline, predict
-from model.benchmarks import Row, benchmark_of, rows_for
+from model.benchmarks import Benchmark, Row, benchmark_of, rows_for
+from model.items import read_items
 from model.metrics import METRICS, Metric
 
 IDS = (
@@ -29,7 +30,7 @@ IDS = (
     "index",
 )
 """Under which name a prediction's id stands, first found."""
-SAID = ("prediction", "answer", "predict", "response", "text", "caption", "output")
+SAID = ("prediction", "answer", "predict", "response", "text", "caption", "output", "direct_answer")
 """Under which name its words stand, first found."""
 
 
@@ -49,21 +50,31 @@ class Scored:
 
 
 def read_predictions(file: Path) -> list[dict[str, Any]]:
-    """Return the entries of a JSON list, JSON Lines, Parquet, or a JSON object id -> answer.
+    """Return the entries of a JSON list, JSON Lines, a JSON object id -> answer, Parquet, or a TSV.
+
+    A folder holds several files of one benchmark; Parquet may be that of an evaluation (`model.items`).
 
     Raises:
         DataError: the file is none of these; says the line.
     """
+    if file.is_dir():
+        return [entry for part in sorted(file.glob("*.*")) for entry in read_predictions(part)]
     if not file.is_file():
         raise UserError(f"{file}: no such file", fix="name a file of predictions")
     if file.suffix == ".parquet":
-        return pl.read_parquet(file).to_dicts()
+        return read_items(file)
     text = file.read_text(encoding="utf-8")
+    if file.suffix == ".tsv":
+        return [dict(row) for row in csv.DictReader(io.StringIO(text), delimiter="\t")]
+    if file.suffix == ".txt":
+        return [_of_mme(file, number, line) for number, line in _lines(text)]
     try:
         whole = json.loads(text)
     except json.JSONDecodeError:
         return [_line(file, number, line) for number, line in _lines(text)]
     if isinstance(whole, Mapping):
+        # ScienceQA's file has one more level.
+        whole = whole["results"] if whole.keys() == {"results"} else whole
         return [
             {"id": key, **value} if isinstance(value, Mapping) else {"id": key, "answer": value}
             for key, value in whole.items()
@@ -80,6 +91,21 @@ def read_predictions(file: Path) -> list[dict[str, Any]]:
 
 def _lines(text: str) -> Iterable[tuple[int, str]]:
     return ((n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip())
+
+
+def _of_mme(file: Path, number: int, line: str) -> dict[str, Any]:
+    """Read `image, question, truth, answer`, tabs between them, of the subtask that names the file."""
+    parts = line.split("\t")
+    if len(parts) != 4:
+        raise DataError(
+            f"{len(parts)} fields, expected 4",
+            file=file,
+            record=f"line {number}",
+            fix="write image, question, truth and answer with tabs between them, as MME's tool does",
+        )
+    image, question, reference, prediction = parts
+    known = {"subtask": file.stem, "image": image, "question": question}
+    return known | {"reference": reference, "prediction": prediction}
 
 
 def _line(file: Path, number: int, line: str) -> dict[str, Any]:
@@ -145,7 +171,14 @@ def score_split(file: Path, catalog: Catalog, source: str, split: str, boxes: st
     rows = rows_for(catalog, source, split)
     if not rows:
         raise UserError(f"the catalog has no {source} {split}", fix="`cuvee stats` lists both")
-    said = _by_id(read_predictions(file), file)
+    entries = [
+        entry
+        for entry in read_predictions(file)
+        # Items of an evaluation say what they answer.
+        if "sample_id" not in entry
+        or (entry.get("source", source), entry.get("split", split)) == (source, split)
+    ]
+    said = _by_id(entries, file)
     constant = baseline(catalog, source)
     items, majority, used = [], [], set()
     for row in rows:
@@ -157,7 +190,7 @@ def score_split(file: Path, catalog: Catalog, source: str, split: str, boxes: st
         if bench.boxes:
             size = {"width": row["widths"][0], "height": row["heights"][0]}
             item |= size | {"box_format": boxes}
-        key = next((key for key in _keys(row) if key in said), None)
+        key = next((key for key in _keys(row, bench) if key in said), None)
         used.add(key)
         items.append(item | {"prediction": None if key is None else said[key]})
         if constant is not None:
@@ -203,5 +236,7 @@ def _by_id(entries: Sequence[Mapping[str, Any]], file: Path) -> dict[str, Any]:
     return said
 
 
-def _keys(row: Row) -> tuple[str, ...]:
-    return str(row["sample_id"]), str(row["native_id"])
+def _keys(row: Row, bench: Benchmark) -> tuple[str, ...]:
+    # A caption is of a picture, not of a row; the numbers of both may be the same.
+    own = row["image"] if bench.once else row["native_id"]
+    return str(row["sample_id"]), str(own or row["native_id"])

@@ -30,12 +30,17 @@ def letter(text: str) -> str | None:
 
 
 def scienceqa(
-    prediction: str, reference: int | str, *, choices: Sequence[str] | None = None
+    prediction: str | int, reference: int | str, *, choices: Sequence[str] | None = None
 ) -> float:
-    """Return 1 where the answer's letter is that of the right choice (its index, or its letter)."""
+    """Return 1 where the answer's letter is that of the right choice (its index, or its letter).
+
+    An answer may be the index itself, as in the official tool's files.
+    """
     options = LETTERS if choices is None else LETTERS[: len(choices)]
-    found = letter(prediction)
+    found = letter(prediction) if isinstance(prediction, str) else None
     index = options.index(found) if found is not None and found in options else -1
+    if isinstance(prediction, int):
+        index = prediction
     right = LETTERS.index(reference) if isinstance(reference, str) else reference
     return float(index == right)
 

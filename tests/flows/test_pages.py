@@ -223,8 +223,10 @@ def item(place: int, score: float | None) -> dict[str, Any]:
         "image_ids": [],
         "prediction": "x",
         "blind_answer": None,
-        "reference": ["y", "y", "z"],
-        "model_score": score,
+        "references": ["y", "y", "z"],
+        "true_box": None,
+        "predicted_box": None,
+        "score": score,
     }
 
 
