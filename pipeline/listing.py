@@ -33,7 +33,7 @@ def _lines(sources: tuple[Source, ...]) -> Iterator[str]:
 
 
 def _row(source: Source) -> str:
-    sizes = ", ".join(f"{split} {count:,}" for split, count in source.official.items())
+    sizes = ", ".join(source.sizes)
     note = f". *{_plain(source.note)}*" if source.note else ""
     cells = (
         f"`{source.name}`",

@@ -148,6 +148,7 @@ def sources_json() -> Iterator[str]:
                 "license": source.license,
                 "homepage": source.homepage,
                 "official": dict(source.official),
+                "unverified": source.unverified,
                 "note": source.note,
             }
         ).decode()
@@ -159,7 +160,7 @@ def sources_table() -> Table:
     for column in ("name", "family", "files", "licence", "official size"):
         table.add_column(column, overflow="fold")
     for source in SOURCES:
-        sizes = "\n".join(f"{split} {count:,}" for split, count in source.official.items())
+        sizes = "\n".join(source.sizes)
         files = Text("\n".join(source.files))
         if source.note:
             files.append(f"\n{source.note}", "italic")

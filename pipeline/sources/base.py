@@ -36,12 +36,22 @@ class Source:
     homepage: str
     official: Mapping[str, int] = field(default_factory=dict)
     """Split -> records the release is stated to hold."""
+    unverified: tuple[str, ...] = ()
+    """Splits whose official count could not be found in public material."""
     note: str = ""
     """What a user should know first: what is unverified, or not read."""
     version: int = 1
     """Raise when the same files give other records."""
     configure: "Callable[[Mapping[str, Any]], Source] | None" = None
     """Options of a job -> the source as they shape it; None: it takes none. Raises `UserError`."""
+
+    @property
+    def sizes(self) -> list[str]:
+        """The official counts, as `train 4,241`, split by split."""
+        return [
+            f"{split} {count:,}{' (unverified)' if split in self.unverified else ''}"
+            for split, count in self.official.items()
+        ]
 
     def of_job(self, name: str, options: Mapping[str, Any]) -> "Source":
         """Return the source under a job's name and with its options.

@@ -129,6 +129,8 @@ COCO_CAPTIONS = Source(
     reader=read,
     license="CC BY 4.0",
     homepage="https://cocodataset.org",
+    # Of the Karpathy split only the sum of the last three is: they are val2014.
+    unverified=("karpathy_restval", "karpathy_val", "karpathy_test"),
     official={
         "train2014": 414_113,
         "val2014": 202_654,

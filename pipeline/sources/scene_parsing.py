@@ -116,5 +116,6 @@ SCENE_PARSING = Source(
     license=LICENSE,
     homepage="http://sceneparsing.csail.mit.edu",
     note="counts and licence are unverified",
+    unverified=("train", "val"),
     official={"train": 20_210, "val": 2_000},
 )

@@ -176,7 +176,8 @@ def _source(name: str, title: str, official: dict[str, int]) -> Source:
         license=LICENSE,
         homepage="https://visualcommonsense.com",
         official=official,
-        note="The official counts are unverified; test has no rationale to choose",
+        unverified=tuple(official),
+        note="Test has no rationale to choose",
     )
 
 

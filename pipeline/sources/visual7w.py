@@ -136,6 +136,7 @@ VISUAL7W = Source(
     reader=read,
     license="MIT for the toolkit, pictures of COCO",
     homepage="https://ai.stanford.edu/~yukez/visual7w",
+    unverified=("telling_train", "telling_test", "pointing_train", "pointing_test"),
     official={
         "telling_train": 69_817,
         "telling_val": 28_020,
