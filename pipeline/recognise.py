@@ -27,8 +27,16 @@ SECONDS = 8.0
 """After this time no further candidate is read."""
 ENTRIES = 20_000
 """Files looked at to tell how much of a folder a source explains."""
+UNSURE = 0.3
+"""Below this the folders inside are looked at too: a release may lie one or two folders deeper."""
+FOLDERS = 24
+"""Most folders inside that are looked at."""
+ALIKE = 0.8
+"""Sources that explain a folder inside nearly as well as the best, by share of its sureness."""
 GENERAL = ("hf", "webdataset", "json_rows", "documents", "pdf")
 """Sources that take almost any folder: they come behind one that knows it."""
+_WORD = re.compile(r"(?:\{[^{}]*\}|[^\s,{}])+")
+"""A pattern of files: blanks and commas end it, except between braces."""
 _PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -49,6 +57,8 @@ class Guess:
     understood: float = 0.0
     """Share of the records' text that has a typed place rather than one in `extra`."""
     problem: str = ""
+    folder: str = ""
+    """Folder inside that is meant, "" for the folder itself."""
 
     @property
     def why(self) -> str:
@@ -64,11 +74,35 @@ class Guess:
 
 def recognise(root: Path, sources: Sequence[Source] = SOURCES) -> list[Guess]:
     """Return what the folder may be, the surest first; an empty list where nothing fits."""
+    end = time.monotonic() + SECONDS
+    found = _recognise(root, sources, end)
+    best = max((guess.sure for guess in found if guess.source not in GENERAL), default=0.0)
+    if best < UNSURE:
+        known: list[Path] = []
+        for folder in islice(_folders(root), FOLDERS):
+            if time.monotonic() > end:
+                break
+            if any(above in folder.parents for above in known):
+                continue
+            inside = _recognise(folder, sources, end)
+            inside = [g for g in inside if g.source not in GENERAL and g.sure > best]
+            if inside and inside[0].sure >= UNSURE:
+                known.append(folder)
+            found += [
+                replace(guess, folder=folder.relative_to(root).as_posix())
+                for guess in inside
+                if guess.sure >= ALIKE * inside[0].sure
+            ]
+    return sorted(found, key=lambda guess: -guess.sure)
+
+
+def _recognise(root: Path, sources: Sequence[Source], end: float) -> list[Guess]:
     files = list(islice(_files(root), ENTRIES))
+    if not files:
+        return []
     guesses = [guess for source in sources if (guess := _by_files(source, root, files))]
     guesses.sort(key=lambda guess: -guess.sure)
     by_name = {source.name: source for source in sources}
-    end = time.monotonic() + SECONDS
     read = []
     for place, guess in enumerate(guesses):
         if place >= CANDIDATES or time.monotonic() > end:
@@ -76,6 +110,19 @@ def recognise(root: Path, sources: Sequence[Source] = SOURCES) -> list[Guess]:
         else:
             read.append(_by_records(by_name[guess.source], root, guess))
     return sorted(read, key=lambda guess: -guess.sure)
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """Yield the folders inside, then those inside them; none behind a link."""
+    level = [root]
+    for _ in range(2):
+        level = [
+            folder
+            for above in level
+            for folder in sorted(above.iterdir())
+            if folder.is_dir() and not folder.is_symlink() and not folder.name.startswith(".")
+        ][:FOLDERS]
+        yield from level
 
 
 def _files(root: Path) -> Iterator[str]:
@@ -103,7 +150,8 @@ def _by_files(source: Source, root: Path, files: Sequence[str]) -> Guess | None:
     named = max((_named(source, file) for file in used), default=0.0)
     covered = len(used & set(files)) / max(len(files), 1)
     # The folder's own name is a hint, never a proof.
-    called = _plain(source.name) in _plain(root.resolve().name)
+    mine, folder = _plain(source.name), _plain(root.resolve().name)
+    called = (1 + len(mine) / len(folder)) / 2 if mine in folder else 0.0
     sure = 0.5 * named + 0.3 * covered + 0.2 * called
     return Guess(
         source=source.name,
@@ -121,13 +169,14 @@ def _plain(name: str) -> str:
 def _named(source: Source, file: str) -> float:
     """Return how much a file's name says: the literal letters of the official pattern that it fits."""
     best = 0
-    for pattern in source.files:
-        for word in pattern.replace(",", " , ").split() if "{" not in pattern else [pattern]:
-            for plain in _braces(word.strip("`")):
-                shape = re.sub(r"<[^>]*>", "*", plain)
-                if fnmatchcase(file, shape) or fnmatchcase(file, f"*/{shape}"):
-                    literal = re.sub(r"[*?\[\]./]|jsonl?$|parquet$|tar$|txt$|tsv$|csv$", "", shape)
-                    best = max(best, len(literal))
+    words = [word for pattern in source.files for word in _WORD.findall(pattern)]
+    for plain in (plain for word in words for plain in _braces(word.strip("`()"))):
+        whole = re.sub(r"<[^>]*>", "*", plain)
+        # A file may lie without the folders that the release puts it in.
+        for shape in (whole, whole.rpartition("/")[2]):
+            if shape and (fnmatchcase(file, shape) or fnmatchcase(file, f"*/{shape}")):
+                literal = re.sub(r"[*?\[\]./]|jsonl?$|parquet$|tar$|txt$|tsv$|csv$", "", shape)
+                best = max(best, len(literal))
     return best / (best + 6)
 
 
@@ -146,7 +195,7 @@ def _braces(pattern: str) -> list[str]:
 def _by_records(source: Source, root: Path, guess: Guess) -> Guess:
     if not guess.splits:
         return guess
-    records, refused, problem = [], 0, ""
+    records, refused, outside, problem = [], 0, 0, ""
     for split in guess.splits[:SPLITS]:
         try:
             for item in islice(source.read(root, split), RECORDS):
@@ -154,14 +203,22 @@ def _by_records(source: Source, root: Path, guess: Guess) -> Guess:
                     records.append(item)
                 else:
                     refused += 1
+                    outside += item.reason == "unsafe_path"
         except (CuveeError, OSError) as error:
             problem = _first_line(error)
         except Exception as error:  # a reader's own mistake must not hide what the others found
             problem = f"the reader failed: {error!r:.120}"
     total = len(records) + refused
+    if outside and outside == total:
+        # All that is wrong with these records is where their pictures lie.
+        sure, problem = guess.sure * 0.3, "the pictures lie outside the folder"
+        return replace(guess, sure=sure, refused=refused, problem=problem)
     rate = len(records) / total if total else 0.0
     understood = sum(_understood(record) for record in records) / len(records) if records else 0.0
-    sure = guess.sure * 0.6 + 0.4 * understood * (0.5 if source.name in GENERAL else 1.0)
+    general = source.name in GENERAL
+    sure = guess.sure * 0.6 + 0.4 * understood * (0.5 if general else 1.0)
+    if general:
+        rate *= rate  # what takes almost anything, and refuses much of this, is not its format
     return replace(
         guess,
         sure=min(sure * rate * (0.5 if problem else 1.0), 0.99),
@@ -192,7 +249,8 @@ def guess_table(root: Path, guesses: Sequence[Guess], limit: int = 8) -> Table:
         table.add_column(column, justify="right" if column == "sure" else "left", overflow="fold")
     for guess in guesses[:limit]:
         splits = ", ".join(guess.splits[:6]) + (", …" if len(guess.splits) > 6 else "")
-        table.add_row(guess.source, f"{guess.sure:.0%}", splits, guess.why)
+        name = f"{guess.source} in {guess.folder}/" if guess.folder else guess.source
+        table.add_row(name, f"{guess.sure:.0%}", splits, guess.why)
     return table
 
 
@@ -215,4 +273,5 @@ def show_guesses(console: Console, root: Path, *, as_json: bool = False) -> None
             console.print_json(data=asdict(guess), indent=None)
         return
     console.print(guess_table(root, guesses))
-    console.print(f"Look closer: cuvee peek {guesses[0].source} {root}", highlight=False)
+    best = guesses[0]
+    console.print(f"Look closer: cuvee peek {best.source} {root / best.folder}", highlight=False)

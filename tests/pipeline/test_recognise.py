@@ -1,5 +1,6 @@
 """A folder tells by itself what it holds; a wrong name is answered with what was expected and found."""
 
+import io
 import os
 import random
 import shutil
@@ -12,6 +13,7 @@ from catalog.errors import UserError
 from pipeline.peek import peek
 from pipeline.recognise import recognise, show_guesses
 from pipeline.sources import SOURCES
+from tests.pipeline.test_sources import SAMPLES, needs_samples
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -28,6 +30,90 @@ def test_every_fixture_is_recognised_without_its_name(tmp_path: Path) -> None:
     assert not missed
     # The others share their format, and often their fixture, with a relative.
     assert first >= 0.8 * len(SOURCES)
+
+
+KNOWN = {
+    "allava": "allava",
+    "aokvqa": "aokvqa",
+    "as_v2_derived": "as_v2",
+    "chartqa": "chartqa",
+    "clevr": "clevr",
+    "clevr/CLEVR_v1.0": "clevr",
+    "clevr/generator_output": "clevr",
+    "coco_captions": "coco_captions",
+    "deepform": "deepform",
+    "docvqa": "docvqa",
+    "figureqa": "figureqa",
+    "flickr30k": "flickr30k",
+    "flickr30k/hf_csv": "flickr30k",
+    "flickr30k_entities": "flickr30k_entities",
+    "grit_kosmos2": "grit",
+    "iconqa": "iconqa",
+    "infographicvqa": "infographicvqa",
+    "llava_next": "llava",
+    "llava_onevision_parquet": "llava_onevision",
+    "lvis_v1_derived": "lvis",
+    "m3it": "m3it",
+    "mmc4": "mmc4",
+    "ms_swift": "ms_swift",
+    "multimodal_ocr_json": "multimodal_ocr",
+    "nlvr": "nlvr",
+    "nlvr2": "nlvr2",
+    "obelics_parquet": "obelics",
+    "objects365": "objects365",
+    "ocr_scene_text/art": "art",
+    "ocr_scene_text/cocotext": "cocotext",
+    "ocr_scene_text/icdar2015": "icdar2015",
+    "ocr_scene_text/icdar2015_rec": "icdar2015",
+    "ocr_scene_text/lsvt": "lsvt",
+    "ocr_scene_text/rctw17": "rctw17",
+    "ocr_scene_text/rects": "rects",
+    "ocrvqa": "ocrvqa",
+    "psg": "psg",
+    "qwen_vl": "qwen_vl",
+    "realcqa": "realcqa",
+    "scienceqa": "scienceqa",
+    "shikra_derived": "shikra",
+    "stvqa": "stvqa",
+    "synthdog": "synthdog",
+    "tabfact": "tabfact",
+    "textcaps": "textcaps",
+    "textvqa": "textvqa",
+    "textvqa_vqaformat": "vqav2",
+    "the_cauldron_parquet": "the_cauldron",
+    "ultrachat": "ultrachat",
+    "url_caption": "laion",
+    "url_caption/img2dataset_files": "laion",
+    "url_caption/img2dataset_parquet": "laion",
+    "vcr": "vcr",
+    "visual7w": "visual7w",
+    "visual_genome": "vg_objects",
+    "vizwiz": "vizwiz",
+    "vizwiz_vqaformat": "vizwiz",
+    "wikitablequestions": "wikitablequestions",
+}
+"""Sample release -> the source it is, or the first of those that share its format."""
+
+
+@needs_samples
+@pytest.mark.parametrize("folder", KNOWN)
+def test_a_sample_of_a_real_release_is_named_first(folder: str) -> None:
+    assert recognise(SAMPLES / folder)[0].source == KNOWN[folder]
+
+
+@needs_samples
+def test_releases_one_folder_deeper_are_found_each_with_its_folder() -> None:
+    scene = {(g.source, g.folder) for g in recognise(SAMPLES / "ocr_scene_text") if g.sure > 0.3}
+    assert scene >= {
+        (name, name) for name in ("art", "cocotext", "icdar2015", "lsvt", "rctw17", "rects")
+    }
+    refer = {(g.source, g.folder) for g in recognise(SAMPLES / "refer") if g.sure > 0.3}
+    assert refer >= {("refcocog", "data"), ("refcoco", "data"), ("refcoco+", "data")}
+    console = Console(width=200, record=True, quiet=False, file=io.StringIO())
+    show_guesses(console, SAMPLES / "coco_captions")
+    text = console.export_text()
+    assert "coco_captions in tfds/" in text
+    assert text.rstrip().endswith(f"cuvee peek coco_captions {SAMPLES / 'coco_captions' / 'tfds'}")
 
 
 def test_a_guess_says_how_sure_and_why() -> None:
