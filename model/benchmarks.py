@@ -1,5 +1,6 @@
 """Which metric judges a source, how it is asked, and what its items hold."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -12,6 +13,7 @@ from catalog import Catalog
 from catalog.record import IMAGE
 from model.metrics.mmbench import ROTATION
 
+_COCO = re.compile(r"(?:COCO_\w+_0*|image )(\d+)(?:\.jpg)?")
 Row = Mapping[str, Any]
 """A row of `samples` with its `source`."""
 SAMPLE_COLUMNS = (
@@ -76,6 +78,20 @@ def true_box(row: Row) -> tuple[float, float, float, float] | None:
             x0, y0, x1, y1 = region["box"]
             return x0, y0, x1, y1
     return None
+
+
+def picture_id(row: Row) -> str:
+    """Return the id of a captioned row's picture in its release.
+
+    >>> picture_id({"image": "COCO_val2014_000000000042.jpg", "native_id": "7"})
+    '42'
+    >>> picture_id({"image": None, "native_id": "image 7"}), picture_id({"image": "9a", "native_id": "7"})
+    ('7', '9a')
+    """
+    own: str = row["image"] or row["native_id"]
+    # Karpathy's older files name the picture's file; test files of COCO have pictures alone.
+    found = _COCO.fullmatch(own)
+    return found[1] if found else own
 
 
 def _answers(row: Row) -> list[str] | None:
@@ -149,7 +165,7 @@ _CAPTIONS = Benchmark(
     reference=_answers,
     suffix=DESCRIBE,
     types={"image": "$.image_id"},
-    together=lambda row: row["image"] or row["image_ids"][0],
+    together=picture_id,
     once=True,
 )
 _VQA_TYPES = {"question_type": "$.question_type", "answer_type": "$.answer_type"}

@@ -14,7 +14,7 @@ from typing import Any
 from catalog import Catalog
 from catalog.errors import DataError, UserError
 from model.baselines import baseline, predict
-from model.benchmarks import Benchmark, Row, benchmark_of, rows_for
+from model.benchmarks import Benchmark, Row, benchmark_of, picture_id, rows_for
 from model.items import read_items
 from model.metrics import METRICS, Metric
 
@@ -30,8 +30,17 @@ IDS = (
     "index",
 )
 """Under which name a prediction's id stands, first found."""
-SAID = ("prediction", "answer", "predict", "response", "text", "caption", "output", "direct_answer")
-"""Under which name its words stand, first found."""
+SAID = (
+    "response",
+    "prediction",
+    "predict",
+    "answer",
+    "text",
+    "caption",
+    "output",
+    "direct_answer",
+)
+"""Under which name its words stand, first found: where others stand beside it, `answer` is the truth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,5 +247,4 @@ def _by_id(entries: Sequence[Mapping[str, Any]], file: Path) -> dict[str, Any]:
 
 def _keys(row: Row, bench: Benchmark) -> tuple[str, ...]:
     # A caption is of a picture, not of a row; the numbers of both may be the same.
-    own = row["image"] if bench.once else row["native_id"]
-    return str(row["sample_id"]), str(own or row["native_id"])
+    return str(row["sample_id"]), picture_id(row) if bench.once else str(row["native_id"])

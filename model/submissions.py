@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
 
-from model.benchmarks import Row, question, true_box
+from model.benchmarks import Row, picture_id, question, true_box
 from model.metrics.letters import lettered
 from model.metrics.mathvista import extract, normal_form
 from model.metrics.mmmu import read_choice
@@ -119,7 +119,7 @@ def _chosen(row: Row, answer: str) -> Entry:
 
 
 def _caption(row: Row, answer: str) -> Entry:
-    return {"image_id": _number(row["image"] or row["native_id"]), "caption": answer}
+    return {"image_id": _number(picture_id(row)), "caption": answer}
 
 
 def _with_box(row: Row, answer: str) -> Entry:
