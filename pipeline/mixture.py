@@ -98,8 +98,6 @@ class Packing(BaseModel):
     """Draws packed together: order is kept beyond it."""
     balanced_ranks: int = Field(default=8, ge=1)
     """Ranks among which the work of every step is even; also for half as many, and so on."""
-    pictures: Literal["anywhere", "every_rank"] = "anywhere"
-    """Whether in a step every one of the balanced ranks has pictures, if one has."""
 
 
 class Mixture(BaseModel):

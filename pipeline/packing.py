@@ -11,6 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.groups import ascending
+
 Integers = NDArray[np.int64]
 
 DEALT = 0.6
@@ -90,7 +92,7 @@ class _Window:
     def order(self) -> tuple[Integers, int]:
         """Return the samples, largest need first and the filling last, and how many are dealt."""
         need = np.where(self.filling, 0, self.need)
-        order = _ascending(np.where(self.filling, self.whole - self.need, -need))
+        order = ascending(np.where(self.filling, self.whole - self.need, -need))
         reach = np.cumsum(need[order])
         return order, int(np.searchsorted(reach, DEALT * reach[-1]))
 
@@ -111,7 +113,7 @@ class _Window:
         for start in range(0, len(samples), self.start):
             hand = samples[start : start + self.start]
             room = self.room(packs)
-            emptiest = _ascending(-room)[: len(hand)]
+            emptiest = ascending(-room)[: len(hand)]
             fits = self.need[hand] <= room[emptiest]
             self.put(hand[fits], emptiest[fits])
 
@@ -141,11 +143,11 @@ class _Window:
         """Put samples where each budget by itself still holds them; return those left over."""
         for count in np.unique(self.tiles[samples])[::-1]:
             alike = samples[self.tiles[samples] == count]
-            alike = alike[_ascending(-self.tokens[alike])]
+            alike = alike[ascending(-self.tokens[alike])]
             usable = np.flatnonzero(
                 (self.free_tiles >= count) & (self.free_tokens >= self.tokens[alike[-1]])
             )
-            usable = usable[_ascending(self.free_tokens[usable])]
+            usable = usable[ascending(self.free_tokens[usable])]
             places = _best_fit(self.tokens[alike], self.free_tokens[usable])
             fits = places >= 0
             self.put(alike[fits], usable[places[fits]])
@@ -226,13 +228,6 @@ def _filling(
     longest = lengths[count - 1] if count else 0
     filling: NDArray[np.bool_] = texts & (tokens <= longest)
     return filling
-
-
-def _ascending(values: Integers) -> Integers:
-    """Return the stable order of integers, the same on every processor."""
-    count = len(values)
-    keyed = np.sort(values * count + np.arange(count))
-    return keyed % max(count, 1)
 
 
 def _best_fit(need: Integers, rooms: Integers) -> Integers:

@@ -33,18 +33,22 @@ def packs_of_rank(packs_per_step: int, rank: int, ranks: int) -> range:
     return range(rank * share, (rank + 1) * share)
 
 
-def deal(vision: Integers, language: Integers, ranks: int) -> Integers:
+def deal(vision: Integers, language: Integers, lean: Integers, ranks: int) -> Integers:
     """Return the order of the packs of each step in which the ranks' runs have about equal work.
 
     `vision` and `language`, of shape (steps, packs), are the work of each pack; a step's packs come in
     groups of `ranks` alike ones. Every rank gets one of each group: the rank that has least so far the
-    pack that has most, looking at vision first, and at language where vision is equal.
+    pack that has most, looking at vision first, and at language where vision is equal. Packs that `lean`
+    to one side and to the other then alternate in every run, and so do the runs.
 
-    >>> deal(np.array([[5, 4, 2, 1]]), np.array([[9, 9, 9, 9]]), 2)
-    array([[0, 3, 1, 2]])
+    >>> deal(np.array([[5, 4, 2, 1]]), np.array([[9, 9, 9, 9]]), np.array([[1, 2, 0, 4]]), 2)
+    array([[2, 1, 0, 3]])
     """
     steps, packs = vision.shape
     share = packs // ranks
+    if share == 1:
+        # A group's packs already alternate.
+        return np.tile(np.arange(packs), (steps, 1))
     rows = np.arange(steps)[:, None]
     work = _combined(vision, language)
     chosen = np.empty((steps, ranks, share), np.int64)
@@ -61,7 +65,24 @@ def deal(vision: Integers, language: Integers, ranks: int) -> Integers:
         chosen[rows, poorest, turn] = heaviest
         load[0, rows, poorest] += vision[rows, heaviest]
         load[1, rows, poorest] += language[rows, heaviest]
+    leans = lean[rows[:, :, None], chosen]
+    chosen = np.take_along_axis(chosen, _alternating(leans), axis=2)
+    chosen = np.take_along_axis(chosen, _alternating(leans.sum(axis=2))[:, :, None], axis=1)
     return chosen.reshape(steps, packs)
+
+
+def _alternating(values: Integers) -> Integers:
+    """Return the order of the last axis that has the least first, then the most, the next least.
+
+    >>> _alternating(np.array([5, 1, 9, 7]))
+    array([1, 2, 0, 3])
+    """
+    count = values.shape[-1]
+    turns = np.empty(count, np.int64)
+    turns[::2] = np.arange((count + 1) // 2)
+    turns[1::2] = count - 1 - np.arange(count // 2)
+    order: Integers = np.argsort(values, axis=-1, kind="stable")[..., turns]
+    return order
 
 
 def _combined(vision: Integers, language: Integers) -> Integers:

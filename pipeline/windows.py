@@ -2,7 +2,8 @@
 
 The draws of a window are packed; alike packs form groups, one pack for each of the ranks that steps are
 balanced for; groups are put in an order that is random from afar and keeps the shares; whole steps come
-out. The emptiest packs, those that complete no group, are undone: their draws join the next window.
+out. Packs that are like no others are undone, and their draws join the next window; at the end of the run
+they are spread over packs of even work.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,15 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.draws import seed_of, shuffle
+from pipeline.groups import ascending, folded, grouped
 from pipeline.mixture import Mixture
 from pipeline.order import Herd, deviations
 from pipeline.packing import SLACK, language_cost, lower_bound, pack, slack_of
 from pipeline.ranks import deal
+from pipeline.spread import spread
 
 Integers = NDArray[np.int64]
 
-LOOKAHEAD = 1024
-"""Packs among which the next ones are chosen: beyond, order is random. No fewer than 128 groups."""
+LOOKAHEAD = 512
+"""Packs among which the next ones are chosen: beyond, order is random."""
+LEAST_GROUPS = 64
+"""Groups among which the next one is chosen, at least."""
 COLUMNS = ("tokens", "loss_tokens", "tiles", "cost")
 """Columns of `Packs.numbers`."""
 
@@ -116,12 +121,13 @@ class _Windows:
         self.mixture, self.packing, self.facts = mixture, mixture.packing, facts
         self.shares, self.entries = shares, len(mixture.sources)
         self.group = gcd(self.packing.packs_per_step, self.packing.balanced_ranks)
-        self.herd = Herd(self.entries, max(128, LOOKAHEAD // self.group))
+        self.herd = Herd(self.entries, max(LEAST_GROUPS, LOOKAHEAD // self.group))
         self.carried = np.zeros(0, np.int64)
-        self.waiting = Packs.empty(0, self.entries)
-        """Groups that have not been placed."""
+        """Draws that are packed with the next window's."""
         self.placed = Packs.empty(0, self.entries)
         """Groups that do not make a step yet."""
+        self.waiting = Packs.empty(0, self.entries)
+        """Groups that have not been placed."""
         self.slack = dict(SLACK)
 
     def run(self, count: int) -> Iterator[Packs]:
@@ -129,63 +135,21 @@ class _Windows:
         for start in range(0, count, window):
             end = min(start + window, count)
             draws = np.concatenate([self.carried, np.arange(start, end)])
-            packs = self._order(self._pack(draws, last=end == count), start, last=end == count)
-            self.placed = Packs.joined([self.placed, packs])
-            each = self.packing.packs_per_step
-            whole = len(self.placed) // each * each
-            if end == count and whole < len(self.placed):
-                # Empty packs complete the last step, so that no sample is dropped.
-                missing = whole + each - len(self.placed)
-                self.placed = Packs.joined([self.placed, Packs.empty(missing, self.entries)])
-                whole += each
-            if whole:
-                yield self._deal(self.placed.take(np.arange(whole)))
-                self.placed = self.placed.take(np.arange(whole, len(self.placed)))
+            packs = self._group(self._pack(draws), start, last=end == count)
+            if len(packs):
+                yield packs
 
-    def _pack(self, draws: Integers, *, last: bool) -> Packs:
-        """Pack draws; return groups of alike packs, and carry what completes none."""
+    def _pack(self, draws: Integers) -> Packs:
         facts, packing = self.facts(draws), self.packing
         binding = int(facts.tiles.sum()) * packing.tokens > int(facts.tokens.sum()) * packing.tiles
         numbers = pack(
             facts.tokens, facts.tiles, packing.tokens, packing.tiles, slack=self.slack[binding]
         )
         count = int(numbers.max()) + 1
+        packs = self._packs(draws, numbers.astype(np.int64), count, facts)
         least = lower_bound(facts.tokens, facts.tiles, packing.tokens, packing.tiles)
         self.slack[binding] = slack_of(count, least)
-        packs = self._packs(draws, numbers.astype(np.int64), count, facts)
-        if last:
-            # What has waited is grouped again, with all that is left.
-            packs = Packs.joined([self.waiting, packs])
-            self.waiting = self.waiting.take(np.zeros(0, np.int64))
-        tokens, tiles, cost = packs.numbers[:, 0], packs.numbers[:, 2], packs.numbers[:, 3]
-        # Neighbours are alike in both: where tiles change, cost goes on from where it is.
-        alike = np.lexsort((np.where(tiles % 2, -cost, cost), tiles))
-        kinds = [alike]
-        if packing.pictures == "every_rank":
-            kinds = [alike[tiles[alike] == 0], alike[tiles[alike] > 0]]
-        fullness = np.maximum(tokens * max(packing.tiles, 1), tiles * packing.tokens)
-        chosen, left = [], []
-        for kind in kinds:
-            over = len(kind) % self.group
-            emptiest = np.zeros(len(kind), np.bool_)
-            emptiest[np.argsort(fullness[kind], kind="stable")[:over]] = True
-            chosen.append(kind[~emptiest])
-            left.append(kind[emptiest])
-        if not last:
-            self.carried = np.sort(packs.take(np.concatenate(left)).draws)
-            return packs.take(np.concatenate(chosen))
-        self.carried = np.zeros(0, np.int64)
-        groups: list[Packs] = []
-        for whole, some in zip(chosen, left, strict=True):
-            alikes = packs.take(np.concatenate([whole, some]))
-            if not len(some):
-                groups.append(alikes)
-                continue
-            if packing.pictures == "every_rank" and tiles[some[0]]:
-                alikes = self._split(alikes, self.group - len(some))
-            # Empty packs complete the last group, so that no sample is dropped.
-            groups += [alikes, Packs.empty(-len(alikes) % self.group, self.entries)]
-        return Packs.joined(groups)
+        return packs
 
     def _packs(self, draws: Integers, numbers: Integers, count: int, facts: Facts) -> Packs:
         cost = np.rint(language_cost(facts.tokens)).astype(np.int64)
@@ -195,7 +159,7 @@ class _Windows:
         held = np.bincount(
             numbers * self.entries + facts.entry, facts.unit, count * self.entries
         ).astype(np.int64)
-        order = np.argsort(numbers, kind="stable")
+        order = ascending(numbers)
         return Packs(
             draws=draws[order],
             members=facts.member[order],
@@ -204,50 +168,71 @@ class _Windows:
             held=held.reshape(count, self.entries),
         )
 
-    def _split(self, packs: Packs, missing: int) -> Packs:
-        """Move draws with pictures out of packs that have several into packs of their own.
-
-        There are fewer than `missing` new packs if fewer draws with pictures can be spared.
-        """
-        pack_of = np.repeat(np.arange(len(packs)), packs.sizes)
-        facts = self.facts(packs.draws)
-        shown = np.flatnonzero(facts.tiles > 0)
-        # The first of each pack stays; the last packs, which are the emptiest, give first.
-        spare = shown[np.flatnonzero(np.diff(pack_of[shown], prepend=-1) == 0)][::-1]
-        moved = spare[:missing]
-        pack_of[moved] = len(packs) + np.arange(len(moved))
-        return self._packs(packs.draws, pack_of, len(packs) + len(moved), facts)
-
-    def _order(self, packs: Packs, start: int, *, last: bool) -> Packs:
-        """Return the next groups in the order of the plan; some wait for the next window."""
-        each = self.group
-        count = len(packs) // each
-        keys = np.arange(count, dtype=np.uint64)
-        random = shuffle(keys, seed_of(self.mixture.seed, "groups", start)).astype(np.int64)
-        packs = Packs.joined([self.waiting, packs.take(_members(random, each))])
-        held = packs.held.reshape(-1, each, self.entries).sum(axis=1)
-        groups = deviations(held, self.shares, self.packing.tokens * each)
-        keep = 0 if last else min(len(groups), self.herd.buffer)
-        placed, kept = self.herd.order(groups, keep)
+    def _group(self, packs: Packs, start: int, *, last: bool) -> Packs:
+        """Group packs and return the next whole steps; the draws of odd packs are carried."""
         if last:
-            placed = self.herd.settle(groups, placed)
-        self.waiting = packs.take(_members(kept, each))
-        return packs.take(_members(placed, each))
+            # What has waited is grouped again, with all that is left.
+            packs = Packs.joined([self.waiting, packs])
+            self.waiting = Packs.empty(0, self.entries)
+        tiles, cost = packs.numbers[:, 2], packs.numbers[:, 3]
+        groups, odd = grouped(tiles, cost, self.group)
+        groups = folded(groups, tiles, cost, self._deviations(packs.held))
+        shown = np.flatnonzero(tiles[groups].any(axis=1))
+        if last and tiles[odd].any() and len(shown):
+            # Pictures enough for all ranks.
+            odd = np.concatenate([odd, groups[shown[-1]]])
+            groups = np.delete(groups, shown[-1], axis=0)
+        self.carried = np.sort(packs.take(odd).draws)
+        if last and len(odd):
+            left = self._spread()
+            groups = np.concatenate([groups, _runs(len(packs), len(packs) + len(left), self.group)])
+            packs = Packs.joined([packs, left])
+        keys = np.arange(len(groups), dtype=np.uint64)
+        random = shuffle(keys, seed_of(self.mixture.seed, "groups", start))
+        ready = np.arange(len(self.placed))
+        before = len(self.placed) + len(self.waiting)
+        waiting = _runs(len(self.placed), before, self.group)
+        packs = Packs.joined([self.placed, self.waiting, packs])
+        return self._order(
+            packs, ready, np.concatenate([waiting, groups[random] + before]), last=last
+        )
 
-    def _deal(self, packs: Packs) -> Packs:
-        """Order the packs of each step so that the ranks have equal work."""
+    def _spread(self) -> Packs:
+        """Return groups of what is left when no window follows."""
+        packing, facts = self.packing, self.facts(self.carried)
+        numbers, groups = spread(
+            facts.tokens, facts.tiles, packing.tokens, packing.tiles, self.group
+        )
+        return self._packs(self.carried, numbers, groups * self.group, facts)
+
+    def _deviations(self, held: Integers) -> Integers:
+        return deviations(held, self.shares, self.packing.tokens * self.group)
+
+    def _order(self, packs: Packs, ready: Integers, groups: Integers, *, last: bool) -> Packs:
+        """Return the next whole steps, `ready` packs first; some groups wait for the next window."""
+        found = self._deviations(packs.held[groups].sum(axis=1))
+        keep = 0 if last else min(len(groups), self.herd.buffer)
+        placed, kept = self.herd.order(found, keep)
+        if last:
+            placed = self.herd.settle(found, placed)
+        order = np.concatenate([ready, groups[placed].reshape(-1)])
         each = self.packing.packs_per_step
-        tiles, cost = (packs.numbers[:, i].reshape(-1, each) for i in (2, 3))
-        order = deal(tiles, cost, self.group)
-        first = np.arange(0, len(packs), each)[:, None]
-        return packs.take((order + first).reshape(-1))
+        if last and len(order) % each:
+            # Empty packs complete the last step.
+            missing = -len(order) % each
+            order = np.concatenate([order, len(packs) + np.arange(missing)])
+            packs = Packs.joined([packs, Packs.empty(missing, self.entries)])
+        whole = len(order) // each * each
+        self.placed = packs.take(order[whole:])
+        self.waiting = packs.take(groups[kept].reshape(-1))
+        steps = order[:whole].reshape(-1, each)
+        # Within a step, the ranks have equal work.
+        lean = self._deviations(packs.held)
+        lean = lean[:, int((lean.astype(np.float64) ** 2).sum(axis=0).argmax())]
+        dealt = deal(packs.numbers[steps, 2], packs.numbers[steps, 3], lean[steps], self.group)
+        return packs.take(np.take_along_axis(steps, dealt, axis=1).reshape(-1))
 
 
-def _members(groups: Integers, each: int) -> Integers:
-    """Return the packs of these groups.
-
-    >>> _members(np.array([2, 0]), 2)
-    array([4, 5, 0, 1])
-    """
-    members: Integers = (groups[:, None] * each + np.arange(each)).reshape(-1)
-    return members
+def _runs(start: int, stop: int, each: int) -> Integers:
+    """Return the packs from one to another as groups."""
+    return np.arange(start, stop).reshape(-1, each)

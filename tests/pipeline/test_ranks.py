@@ -29,8 +29,8 @@ def test_dealing_permutes_each_step_one_of_each_group_to_a_rank(
     steps: int, share: int, ranks: int, seed: int
 ) -> None:
     random = np.random.default_rng(seed)
-    vision, language = random.integers(0, 30, (2, steps, share * ranks))
-    order = deal(vision, language, ranks)
+    vision, language, lean = random.integers(0, 30, (3, steps, share * ranks))
+    order = deal(vision, language, lean, ranks)
     assert np.sort(order, axis=1).tolist() == [list(range(share * ranks))] * steps
     groups = np.sort((order // ranks).reshape(steps, ranks, share), axis=2)
     assert (groups == np.arange(share)).all()
@@ -39,7 +39,18 @@ def test_dealing_permutes_each_step_one_of_each_group_to_a_rank(
 def test_dealing_evens_out_what_groups_differ_in() -> None:
     random = np.random.default_rng(0)
     vision = np.sort(random.integers(10, 30, (50, 64)), axis=1)
-    dealt = np.take_along_axis(vision, deal(vision, vision, 8), axis=1)
+    dealt = np.take_along_axis(vision, deal(vision, vision, vision, 8), axis=1)
     work = dealt.reshape(50, 8, 8).sum(axis=2)
     assert (work.max(axis=1) / work.mean(axis=1)).max() < 1.03
     assert (vision.reshape(50, 8, 8).sum(axis=2).max(axis=1) / work.mean(axis=1)).min() > 1.2
+
+
+def test_packs_and_runs_that_lean_to_either_side_alternate() -> None:
+    random = np.random.default_rng(0)
+    lean = random.integers(-500, 500, (200, 64))
+    alike = np.ones_like(lean)
+    runs = np.take_along_axis(lean, deal(alike, alike, lean, 8), axis=1).reshape(200, 8, 8)
+    for values in (runs, runs.sum(axis=2)):
+        ups = np.diff(values, axis=-1) >= 0
+        assert (ups[..., ::2]).all()
+        assert (np.diff(values, axis=-1)[..., 1::2] <= 0).all()
