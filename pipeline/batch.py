@@ -24,7 +24,7 @@ class Batch:
     """(B, T) int32: 0 is padding, 1.. numbers the sample; attention never crosses it."""
     pixels: Tensor
     """(N, 3, S, S) in the order of the visual tokens: uint8 from the loader, so that a quarter of the
-    bytes moves to the device; the model makes float32 in -1..1 of it."""
+    bytes moves to the device; the model makes float32 in -1..1 of it. Channels last in memory."""
     step: int
     packs: tuple[int, ...]
     """Places of the rows among the packs of the step."""

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import accumulate
+from math import prod
 from pathlib import Path
 from threading import Lock
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -22,8 +23,9 @@ from catalog.errors import CuveeError, UserError
 from catalog.images import ImageStore
 from catalog.parts import Part, allow_open
 from pipeline.batch import IGNORE, IMAGE_TOKEN, Batch
-from pipeline.encode import PICTURE, from_bytes, unfold
-from pipeline.image import blank, decode
+from pipeline.buffers import Buffers
+from pipeline.encode import PICTURE, from_bytes, spread, truncate
+from pipeline.image import GREY, decode
 from pipeline.plan import Pack, Plan
 from pipeline.policy import ImagePolicy
 
@@ -88,6 +90,7 @@ class Collator:
         self._policy = ImagePolicy.model_validate(plan.header["recipe"]["image"])
         self._length = int(plan.header["recipe"]["packing"]["tokens"])
         self._pin = torch.cuda.is_available() if pin is None else pin
+        self._buffers = Buffers()
         self._open: dict[int, _Encoded] = {}
         self._lock = Lock()
 
@@ -102,7 +105,7 @@ class Collator:
             labels=self._tensor(shape, torch.int64).fill_(IGNORE),
             positions=self._tensor(shape, torch.int64).zero_(),
             segments=self._tensor(shape, torch.int32).zero_(),
-            pixels=self._tensor((tiles[-1], 3, side, side), torch.uint8),
+            pixels=self._pixels(tiles[-1], side),
             step=number,
             packs=tuple(places),
             loss_tokens=step.loss_tokens,
@@ -113,6 +116,13 @@ class Collator:
     def _tensor(self, shape: Sequence[int], kind: torch.dtype) -> Tensor:
         # Pinned memory is copied to the device while the device computes.
         return torch.empty(shape, dtype=kind, pin_memory=self._pin)
+
+    def _pixels(self, count: int, side: int) -> Tensor:
+        """Return room for tiles, channels last in memory, as pictures are decoded and resized."""
+        shape = (count, side, side, 3)
+        if self._pin:
+            return self._tensor(shape, torch.uint8).permute(0, 3, 1, 2)
+        return self._buffers.bytes(prod(shape)).view(shape).permute(0, 3, 1, 2)
 
     def fetch(self, draft: Draft, row: int) -> Fetched:
         """Read all bytes of a pack from an object store, near ones together.
@@ -146,53 +156,50 @@ class Collator:
         batch, pack = draft.batch, draft.packs[row]
         held = fetched.result(WAIT) if fetched else self.fetch(draft, row) if self.remote else None
         pixels = batch.pixels[draft.tiles[row] : draft.tiles[row + 1]]
-        line = _Line(*(getattr(batch, name)[row].numpy() for name in _Line.__slots__))
-        start = used = damaged = 0
+        found: list[_Sample] = []
+        used = 0
         for member, (part, place) in enumerate(
-            zip(pack.parts.tolist(), pack.rows.tolist(), strict=True), start=1
+            zip(pack.parts.tolist(), pack.rows.tolist(), strict=True)
         ):
             try:
-                text = held.texts[member - 1] if held else None
-                ids, mask, pictures, bad = self._sample(part, place, text, held)
+                text = held.texts[member] if held else None
+                found.append(self._sample(part, place, text, held, pixels[used:]))
             except Exception as error:
-                raise self._stopped(batch.step, pack, member - 1, error) from error
-            end = start + len(ids)
-            line.tokens[start:end] = ids
-            if not bad:
-                line.labels[start:end] = np.where(mask, ids, IGNORE)
-            line.positions[start:end] = np.arange(len(ids))
-            line.segments[start:end] = member
-            for tiles in pictures:
-                pixels[used : used + len(tiles)] = tiles
-                used += len(tiles)
-            start, damaged = end, damaged + bad
-        if (start, used) != (pack.tokens, pack.tiles):
+                raise self._stopped(batch.step, pack, member, error) from error
+            used += sum(found[-1].tiles)
+        line = _Line(*(getattr(batch, name)[row].numpy() for name in _Line.__slots__))
+        tokens = line.write(found, self._policy.tokens)
+        if (tokens, used) != (pack.tokens, pack.tiles):
             raise CuveeError(
-                f"step {batch.step}: {start} tokens and {used} tiles loaded, {pack.tokens} and "
+                f"step {batch.step}: {tokens} tokens and {used} tiles loaded, {pack.tokens} and "
                 f"{pack.tiles} planned\nFix: run `cuvee plan` again"
             )
-        return damaged
+        return sum(sample.damaged for sample in found)
 
     def _sample(
-        self, part: int, row: int, text: bytes | None, held: Fetched | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_], list[Tensor], int]:
-        """Return a sample's tokens and loss mask, pictures unfolded; their tiles; damaged ones."""
+        self, part: int, row: int, text: bytes | None, held: Fetched | None, pixels: Tensor
+    ) -> "_Sample":
+        """Return a sample's tokens, cut as the plan counts on; its tiles become the first of `pixels`."""
         encoded = self._encoded(part)
-        pictures, damaged = [], 0
+        tiles: list[int] = []
+        used = damaged = 0
         first, end = encoded.bounds[row], encoded.bounds[row + 1]
         for number, place in enumerate(encoded.places[first:end]):
             try:
-                pictures.append(decode(self._bytes(place, held), self._policy))
+                count = len(decode(self._bytes(place, held), self._policy, pixels[used:]))
             except (OSError, ValueError, RuntimeError, CuveeError) as error:
                 if self.on_damage == "stop":
                     image_id = self._row(part, row, "image_ids")[number]
                     raise CuveeError(f"picture {image_id}: {error}") from error
                 damaged += 1
                 width, height = (self._row(part, row, name)[number] for name in _SIZES)
-                pictures.append(blank(width, height, self._policy))
-        visual = [len(tiles) * self._policy.tokens for tiles in pictures]
-        ids, mask = unfold(*from_bytes(text or encoded.texts[row]), visual, self._length)
-        return ids, mask, pictures, damaged
+                count = int(self._policy.tiles([width], [height])[0])
+                pixels[used : used + count].fill_(GREY)
+            tiles.append(count)
+            used += count
+        ids, mask = from_bytes(text or encoded.texts[row])
+        ids, mask = truncate(ids, mask, self._length - used * self._policy.tokens)
+        return _Sample(ids, np.zeros_like(mask) if damaged else mask, tiles, damaged)
 
     def _bytes(self, place: int, held: Fetched | None) -> memoryview:
         if place < 0:
@@ -249,6 +256,18 @@ class Collator:
         )
 
 
+class _Sample(NamedTuple):
+    """A sample of a pack, its pictures still one token each."""
+
+    ids: NDArray[np.int32]
+    mask: NDArray[np.bool_]
+    """Nothing is learnt of a sample with a damaged picture."""
+    tiles: list[int]
+    """Of each picture."""
+    damaged: int
+    """Pictures that were substituted."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Line:
     """One row of each of a batch's tensors, as NumPy arrays over the same memory."""
@@ -257,3 +276,22 @@ class _Line:
     labels: NDArray[np.int64]
     positions: NDArray[np.int64]
     segments: NDArray[np.int32]
+
+    def write(self, samples: Sequence[_Sample], visual: int) -> int:
+        """Write samples one after the other, tiles as `visual` tokens each; return how many tokens.
+
+        All together: a pack has many short samples, and each call to NumPy costs as much as one of them.
+        """
+        if not samples:
+            return 0
+        tiles = [count * visual for sample in samples for count in sample.tiles]
+        lengths = [len(s.ids) - len(s.tiles) + sum(s.tiles) * visual for s in samples]
+        ids = np.concatenate([s.ids for s in samples])
+        mask = np.concatenate([s.mask for s in samples])
+        tokens, learnt = spread(ids, mask, tiles)
+        size, starts = len(tokens), np.cumsum(lengths) - lengths
+        self.tokens[:size] = tokens
+        self.labels[:size] = np.where(learnt, tokens, IGNORE)
+        self.positions[:size] = np.arange(size) - np.repeat(starts, lengths)
+        self.segments[:size] = np.repeat(np.arange(1, len(samples) + 1), lengths)
+        return size

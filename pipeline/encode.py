@@ -40,6 +40,7 @@ __all__ = [
     "EncoderConfig",
     "encode",
     "from_bytes",
+    "spread",
     "to_bytes",
     "truncate",
     "unfold",
@@ -235,6 +236,8 @@ def truncate(ids: Ids, mask: Mask, text: int) -> tuple[Ids, Mask]:
     >>> truncate(np.array([5, -1, 6, 7]), np.array([0, 0, 1, 1], bool), 2)
     (array([ 5, -1,  6]), array([False, False,  True]))
     """
+    if len(ids) <= text:
+        return ids, mask
     pictures = ids == PICTURE
     if len(ids) - int(pictures.sum()) <= text:
         return ids, mask
@@ -252,8 +255,12 @@ def unfold(
     >>> unfold(np.array([5, -1, 6], np.int32), np.array([0, 0, 1], bool), [2], 8)[0].tolist()
     [5, -1, -1, 6]
     """
-    short, mask = truncate(ids, mask, length - sum(visual))
-    tokens = short.astype(np.int64)
+    return spread(*truncate(ids, mask, length - sum(visual)), visual)
+
+
+def spread(ids: Ids, mask: Mask, visual: Sequence[int]) -> tuple[NDArray[np.int64], Mask]:
+    """Return tokens with each picture as its number of visual tokens."""
+    tokens = ids.astype(np.int64)
     if visual:
         repeats = np.ones(len(tokens), np.int64)
         repeats[tokens == PICTURE] = visual

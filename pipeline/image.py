@@ -22,45 +22,54 @@ GREY = 128
 """Grey level around a letterboxed picture; transparency shows white."""
 
 
-def decode(data: memoryview | bytes, policy: ImagePolicy) -> Tensor:
+def decode(data: memoryview | bytes, policy: ImagePolicy, room: Tensor | None = None) -> Tensor:
     """Return the tiles of a picture, (tiles, 3, S, S) uint8; slices in reading order, overview last.
 
+    They lie in memory as pixels are read: channels last. With `room`, (n, 3, S, S), the tiles are
+    its first ones.
+
     Raises:
-        ValueError, OSError: the bytes are no picture.
+        ValueError, OSError: the bytes are no picture, or it has more tiles than there is room for.
     """
     picture = Image.open(io.BytesIO(data))
     orientation = picture.getexif().get(0x0112, 1)
     width, height = picture.size if orientation < 5 else picture.size[::-1]
     columns, rows = policy.grid(width, height)
-    side = policy.size
+    side, slices = policy.size, columns * rows
+    count = slices + (slices > 1)
+    tiles = pixels_of(count, side, side) if room is None else room[:count]
+    if len(tiles) < count:
+        raise ValueError(f"{width} x {height} pixels make {count} tiles, {len(tiles)} were planned")
     canvas = columns * side, rows * side
     inner = policy.inner(width, height, canvas)
     pixels = _read(picture, data, orientation, inner)
-    grid = _placed(_resize(pixels, inner), canvas)
-    tiles = grid.view(3, rows, side, columns, side).permute(1, 3, 0, 2, 4)
-    tiles = tiles.reshape(rows * columns, 3, side, side)
-    if len(tiles) == 1:
+    if slices == 1:
+        _place(pixels, inner, tiles)
         return tiles
-    whole = (side, side)
-    shown = policy.inner(width, height, whole) if policy.letterboxed_overview else whole
-    return torch.cat([tiles, _placed(_resize(pixels, shown), whole)])
+    whole = pixels_of(1, *canvas)
+    _place(pixels, inner, whole)
+    cut = whole.permute(0, 2, 3, 1).view(rows, side, columns, side, 3)
+    tiles[:-1].view(rows, columns, 3, side, side).copy_(cut.permute(0, 2, 4, 1, 3))
+    square = (side, side)
+    shown = policy.inner(width, height, square) if policy.letterboxed_overview else square
+    _place(pixels, shown, tiles[-1:])
+    return tiles
 
 
-def _placed(pixels: Tensor, canvas: tuple[int, int]) -> Tensor:
-    """Return pixels in the middle of a grey canvas."""
-    height, width = pixels.shape[2:]
-    if (width, height) == canvas:
-        return pixels
-    whole = torch.full((1, 3, canvas[1], canvas[0]), GREY, dtype=torch.uint8)
-    left, top = (canvas[0] - width) // 2, (canvas[1] - height) // 2
-    whole[:, :, top : top + height, left : left + width] = pixels
-    return whole
+def pixels_of(count: int, width: int, height: int) -> Tensor:
+    """Return room for pixels, (count, 3, height, width) uint8, channels last in memory."""
+    return torch.empty((count, height, width, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
 
 
-def blank(width: int, height: int, policy: ImagePolicy) -> Tensor:
-    """Return grey tiles, as many as a picture of this size gives."""
-    tiles = int(policy.tiles([width], [height])[0])
-    return torch.full((tiles, 3, policy.size, policy.size), GREY, dtype=torch.uint8)
+def _place(pixels: Tensor, size: tuple[int, int], canvas: Tensor) -> None:
+    """Write pixels in this (width, height) into the middle of a canvas, grey around them."""
+    width, height = size
+    high, wide = canvas.shape[2:]
+    if (wide, high) != size:
+        canvas.fill_(GREY)
+        left, top = (wide - width) // 2, (high - height) // 2
+        canvas = canvas[:, :, top : top + height, left : left + width]
+    _resize(pixels, canvas)
 
 
 def normalise(tiles: Tensor) -> Tensor:
@@ -94,7 +103,8 @@ def _read(
             # 16-bit grey: Pillow's own conversion would clip it to white.
             upright = Image.fromarray((np.asarray(upright, np.int64) >> 8).astype(np.uint8))
         array = np.array(upright.convert("RGB"))
-    return torch.from_numpy(array).permute(2, 0, 1)[None]
+    # The picture's axis first: else torch does not see that channels are last, and moves them.
+    return torch.from_numpy(array)[None].permute(0, 3, 1, 2)
 
 
 def _scale(size: tuple[int, int], target: tuple[int, int]) -> int:
@@ -119,9 +129,16 @@ def _upright(picture: Image.Image, orientation: int) -> Image.Image:
     return ImageOps.exif_transpose(tagged)
 
 
-def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    if pixels.shape[3] == size[0] and pixels.shape[2] == size[1]:
-        return pixels
-    return functional.interpolate(
-        pixels, size=(size[1], size[0]), mode="bicubic", antialias=True, align_corners=False
-    )
+def _resize(pixels: Tensor, canvas: Tensor) -> None:
+    """Write pixels over the whole of a canvas."""
+    if pixels.shape == canvas.shape:
+        canvas.copy_(pixels)
+    elif canvas.is_contiguous(memory_format=torch.channels_last):
+        # What `interpolate` calls, but without a copy of its own.
+        torch.ops.aten._upsample_bicubic2d_aa.out(
+            pixels, canvas.shape[2:], False, None, None, out=canvas
+        )
+    else:
+        size = (canvas.shape[2], canvas.shape[3])
+        resized = functional.interpolate(pixels, size=size, mode="bicubic", antialias=True)
+        canvas.copy_(resized)

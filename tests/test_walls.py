@@ -17,9 +17,10 @@ MAY_IMPORT = {
 ONLY_IN = {"deltalake": ("catalog/",), "prefect": ("flows/",), "deepspeed": ("model/",)}
 TORCH = (
     "model/",
-    "pipeline/image.py",
     "pipeline/batch.py",
+    "pipeline/buffers.py",
     "pipeline/collate.py",
+    "pipeline/image.py",
     "pipeline/packed.py",
 )
 

@@ -17,6 +17,7 @@ from catalog.errors import CuveeError, UserError
 from catalog.images import Damaged
 from catalog.repair import take_out
 from pipeline.batch import IGNORE, IMAGE_TOKEN, Batch
+from pipeline.buffers import Buffers
 from pipeline.collate import Collator, Draft
 from pipeline.encode import encode
 from pipeline.image import decode, normalise
@@ -183,7 +184,7 @@ def test_a_picture_that_is_gone_stops_the_run(tmp_path: Path) -> None:
 def test_whatever_goes_wrong_in_a_worker_reaches_the_trainer(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(data: memoryview, policy: ImagePolicy) -> torch.Tensor:
+    def fail(data: memoryview, policy: ImagePolicy, room: torch.Tensor) -> torch.Tensor:
         raise MemoryError("no room for a picture")
 
     monkeypatch.setattr("pipeline.collate.decode", fail)
@@ -243,6 +244,40 @@ def test_memory_stays_flat_over_thousands_of_batches(built: Build) -> None:
         assert tracemalloc.get_traced_memory()[0] < kept + 200_000
     finally:
         tracemalloc.stop()
+
+
+def test_memory_is_used_again_only_when_nobody_holds_it() -> None:
+    buffers = Buffers()
+    first = buffers.bytes(1000)
+    place, part = first.data_ptr(), first[10:20].numpy()
+    del first
+    second = buffers.bytes(1000)
+    assert second.data_ptr() != place
+    del part
+    assert buffers.bytes(900).data_ptr() == place
+
+
+def test_batches_that_are_kept_keep_their_pixels(plan: Plan) -> None:
+    kept = [(batch, batch.pixels.clone()) for batch in PlanLoader(plan, workers=2)]
+    list(PlanLoader(plan, workers=2))
+    assert all(torch.equal(batch.pixels, pixels) for batch, pixels in kept)
+
+
+def test_tiles_written_into_a_batch_are_the_tiles() -> None:
+    for policy in (
+        ImagePolicy(kind="slices", size=32, tokens=4, max_slices=4),
+        ImagePolicy(kind="anyres", size=32, tokens=4),
+        ImagePolicy(kind="pad", size=32, tokens=4),
+    ):
+        data = saved(gradient(150, 60), "JPEG")
+        alone = decode(data, policy)
+        room = torch.zeros((len(alone) + 1, 3, 32, 32), dtype=torch.uint8)
+        for pixels in (room, room.to(memory_format=torch.channels_last)):
+            assert torch.equal(decode(data, policy, pixels), alone)
+            assert torch.equal(pixels[:-1], alone)
+            assert not pixels[-1].any()
+        with pytest.raises(ValueError, match=rf"150 x 60 .* {len(alone)} tiles, 0 were planned"):
+            decode(data, policy, room[:0])
 
 
 def test_ranks_that_do_not_divide_the_packs_are_explained(plan: Plan) -> None:
