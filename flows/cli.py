@@ -196,8 +196,22 @@ def tokens(
 
 
 @app.command()
-def train(run: Annotated[Path, typer.Argument(help="Run file (YAML).")]) -> None:
+def train(
+    run: Annotated[Path | None, typer.Argument(help="Run file (YAML).")] = None,
+    show: Annotated[
+        str | None, typer.Option(help="Print a published run to start from: vpgtrans or llava-1.5.")
+    ] = None,
+) -> None:
     """Train; rerun the same command to continue after any stop."""
+    if show is not None:
+        from model.config import shipped_runs
+
+        if show not in (runs := shipped_runs()):
+            raise UserError(f"no run named {show}", fix=f"one of {', '.join(runs)}")
+        typer.echo(runs[show].read_text(encoding="utf-8"), nl=False)
+        return
+    if run is None:
+        raise UserError("say what to train", fix="cuvee train RUN.yaml, or --show NAME for one")
     from flows.train import run_train
 
     if code := run_train(run, Console()):

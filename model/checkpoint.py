@@ -1,4 +1,4 @@
-"""Checkpoints that any number of ranks and any ZeRO stage can go on from.
+"""Checkpoints that any number of ranks and any engine can go on from.
 
 A checkpoint holds whole tensors, not ranks' shares: for each parameter its fp32 weight and, where it
 learns, both Adam moments, in safetensors files of about a gigabyte, and `state.json`. The folder is
@@ -8,45 +8,43 @@ written aside and renamed, and `latest` is set last: a kill at any moment leaves
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import deepspeed
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from catalog.errors import UserError
+from model.engine import Engine
 
 SHARD = 1 << 30
 """Bytes after which a new file is begun."""
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def save(engine: Any, folder: Path, state: dict[str, Any], keep: int) -> Path:
+def save(engine: Engine, folder: Path, state: dict[str, Any], keep: int) -> Path:
     """Write the checkpoint `step-N`, N from `state`, and drop all but the last `keep`; on every rank.
 
     Gathers one tensor at a time: rank 0 needs memory for one file's worth.
     """
     final = folder / f"step-{state['step']:08}"
     staged = folder / f".{final.name}"
-    if engine.global_rank == 0:
+    if engine.rank == 0:
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir(parents=True)
     shard: dict[str, Tensor] = {}
     size = number = 0
-    for name, tensor in _tensors(engine):
-        if engine.global_rank == 0:
+    for name, tensor in engine.tensors():
+        if engine.rank == 0:
             shard[name] = tensor.cpu().contiguous()
             size += tensor.numel() * 4
             if size >= SHARD:
                 _write(shard, staged / f"{number:05}.safetensors")
                 shard, size, number = {}, 0, number + 1
-    if engine.global_rank == 0:
+    if engine.rank == 0:
         _write(shard, staged / f"{number:05}.safetensors")
-        (staged / "state.json").write_text(json.dumps({**state, "updates": _updates(engine)}))
+        (staged / "state.json").write_text(json.dumps({**state, "updates": engine.updates()}))
         _sync(staged / "state.json")
         shutil.rmtree(final, ignore_errors=True)
         staged.rename(final)
@@ -59,7 +57,7 @@ def save(engine: Any, folder: Path, state: dict[str, Any], keep: int) -> Path:
         for old in sorted(folder.glob("step-*"))[:-keep]:
             if old != final:
                 shutil.rmtree(old)
-    deepspeed.comm.barrier()
+    torch.distributed.barrier()
     return final
 
 
@@ -87,32 +85,12 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
-def restore(engine: Any, checkpoint: Path) -> None:
+def restore(engine: Engine, checkpoint: Path) -> None:
     """Set weights and moments from a checkpoint; on every rank, after a step of any outcome.
 
     That step makes the optimizer create its state, which is then overwritten.
     """
-    tensors = Reader(checkpoint)
-    stage = engine.zero_optimization_stage()
-    _link(engine)
-    for name, parameter in engine.module.named_parameters():
-        weight = tensors[name].to(engine.device)
-        with torch.no_grad(), _whole(parameter, stage, write=True):
-            if stage < 3 or engine.global_rank == 0:
-                parameter.copy_(weight)
-        if not parameter.requires_grad:
-            continue
-        if stage:
-            deepspeed.utils.safe_set_full_fp32_param(parameter, weight)
-        for key in MOMENTS:
-            moment = tensors[f"{name}#{key}"].to(engine.device)
-            if stage:
-                deepspeed.utils.safe_set_full_optimizer_state(parameter, moment, key)
-            else:
-                engine.optimizer.state[parameter][key].copy_(moment)
-    updates = read_state(checkpoint)["updates"]
-    for values in _adam(engine).state.values():
-        values["step"].fill_(updates)
+    engine.restore(Reader(checkpoint).__getitem__, read_state(checkpoint)["updates"])
 
 
 def load_weights(module: nn.Module, checkpoint: Path) -> None:
@@ -139,58 +117,6 @@ class Reader:
             )
         tensor: Tensor = self._files[name].get_tensor(name)
         return tensor
-
-
-def _tensors(engine: Any) -> Iterator[tuple[str, Tensor]]:
-    stage = engine.zero_optimization_stage()
-    _link(engine)
-    for name, parameter in engine.module.named_parameters():
-        if stage and parameter.requires_grad:
-            yield name, deepspeed.utils.safe_get_full_fp32_param(parameter)
-            for key in MOMENTS:
-                yield (
-                    f"{name}#{key}",
-                    deepspeed.utils.safe_get_full_optimizer_state(parameter, key),
-                )
-            continue
-        with _whole(parameter, stage):
-            yield name, parameter.detach().float().clone()
-        if parameter.requires_grad:
-            for key in MOMENTS:
-                yield f"{name}#{key}", engine.optimizer.state[parameter][key]
-
-
-def _whole(parameter: nn.Parameter, stage: int, *, write: bool = False) -> Any:
-    """Gather a parameter that ZeRO 3 cut among the ranks."""
-    return deepspeed.zero.GatheredParameters(
-        [parameter], modifier_rank=0 if write else None, enabled=stage == 3
-    )
-
-
-def _link(engine: Any) -> None:
-    """Tell each parameter where its moments lie, under ZeRO 1 and 2.
-
-    DeepSpeed 0.19 does so after the first of several parameter groups was stepped, for that one only.
-    """
-    if engine.zero_optimization_stage() not in (1, 2):
-        return
-    optimizer = engine.optimizer
-    for parameters, flat in zip(
-        optimizer.bit16_groups, optimizer.single_partition_of_fp32_groups, strict=True
-    ):
-        deepspeed.utils.lazy_init_hp_params_optimizer_state(
-            parameters, flat, optimizer.optimizer.state
-        )
-
-
-def _adam(engine: Any) -> torch.optim.Optimizer:
-    """Return the AdamW inside DeepSpeed's wrapping."""
-    inner: torch.optim.Optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)
-    return inner
-
-
-def _updates(engine: Any) -> float:
-    return float(next(iter(_adam(engine).state.values()))["step"])
 
 
 def _write(shard: dict[str, Tensor], path: Path) -> None:

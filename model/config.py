@@ -10,8 +10,14 @@ from pydantic_core.core_schema import ValidationInfo
 from model.connector.config import MLP, Connector
 from pipeline.config import load_yaml
 
+Weighting = Literal["token", "sample", "sqrt"]
 Part = Literal["vision", "connector", "language"]
 PARTS: tuple[Part, ...] = ("vision", "connector", "language")
+
+
+def shipped_runs() -> dict[str, Path]:
+    """Return name -> file of the run files that ship with the program, to be copied and filled in."""
+    return {file.stem: file for file in sorted((Path(__file__).parent / "runs").glob("*.yaml"))}
 
 
 class _Strict(BaseModel):
@@ -94,10 +100,20 @@ class Stage(_Strict):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     """Of the stage's folder in `output/stages`; the last stage's files lie in `output` itself."""
     plan: str | None = None
+    recipe: Path | None = None
+    """Planned when the stage begins; or name a `plan`."""
     steps: int | None = Field(default=None, ge=1)
     optim: Optim | None = None
+    """Over the run's own `optim`: what is left out is as there."""
     freeze: tuple[Part, ...] | None = None
     lora: LoRA | None = None
+    micro_batch: int | None = Field(default=None, ge=1)
+    weighting: Weighting | None = None
+
+    @field_validator("recipe")
+    @classmethod
+    def _from_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return path and _beside(path, info)
 
 
 class RunConfig(_Strict):
@@ -106,6 +122,8 @@ class RunConfig(_Strict):
     catalog: Path
     plan: str = ""
     """Plan id or its beginning; empty where the catalog has only one."""
+    recipe: Path | None = None
+    """Planned when the run begins, instead of a `plan` that was made before."""
     output: Path
     seed: int = Field(default=0, ge=0)
     vision: Tower
@@ -115,14 +133,17 @@ class RunConfig(_Strict):
     freeze: tuple[Part, ...] = ()
     lora: LoRA | None = None
     connector_from: Path | None = None
-    """Weights the connector starts from: `connector.safetensors` of a model that was trained before."""
+    """Weights the connector starts from: `connector.safetensors` of a model that was trained before; or a
+    run's folder, whose connector is carried over to another language model (VPGTrans)."""
     stages: tuple[Stage, ...] = ()
-    weighting: Literal["token", "sample", "sqrt"] = "token"
+    weighting: Weighting = "token"
     """What counts alike in the loss: every learnt token, every sample, or between the two, a sample as
     the square root of its learnt tokens (InternVL 2.5, https://arxiv.org/abs/2412.05271, section 3.3)."""
     steps: int | None = Field(default=None, ge=1)
     """Stop after so many steps of the plan; the schedule ends there."""
     precision: Literal["fp32", "bf16"] = "fp32"
+    engine: Literal["deepspeed", "fsdp2"] = "deepspeed"
+    """What spreads the work: DeepSpeed, as `zero` says, or torch's FSDP2, which cuts all that ZeRO 3 cuts."""
     zero: Literal[0, 1, 2, 3] = 0
     offload: bool = False
     """Keep the optimizer's state, and its work, in the host's memory; from ZeRO 1 on."""
@@ -141,6 +162,20 @@ class RunConfig(_Strict):
     keep: int = Field(default=2, ge=1)
     """Checkpoints kept."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _stages_inherit(cls, values: Any) -> Any:
+        """Put the run's `optim` under those of its stages."""
+        if not isinstance(values, dict) or not isinstance(values.get("stages"), list | tuple):
+            return values
+        common, stages = values.get("optim"), []
+        for stage in values["stages"]:
+            mine = stage.get("optim") if isinstance(stage, dict) else None
+            if isinstance(common, dict) and isinstance(mine, dict):
+                stage = {**stage, "optim": {**common, **mine}}
+            stages.append(stage)
+        return {**values, "stages": stages}
+
     @field_validator("catalog", "output")
     @classmethod
     def _from_file(cls, path: Path, info: ValidationInfo) -> Path:
@@ -153,7 +188,7 @@ class RunConfig(_Strict):
             raise ValueError("everything is frozen: leave one part to learn")
         return freeze
 
-    @field_validator("connector_from")
+    @field_validator("connector_from", "recipe")
     @classmethod
     def _weights(cls, path: Path | None, info: ValidationInfo) -> Path | None:
         return path and _beside(path, info)
@@ -162,10 +197,14 @@ class RunConfig(_Strict):
     def _goes_together(self) -> Self:
         if self.offload and not self.zero:
             raise ValueError("`offload` is ZeRO's: set `zero` to 1, 2 or 3")
+        if self.zero and self.engine == "fsdp2":
+            raise ValueError("`zero` is DeepSpeed's: leave it out with `engine: fsdp2`")
         if self.lora and "language" in self.freeze:
             raise ValueError(
                 "LoRA freezes the language model's own weights: take it out of `freeze`"
             )
+        if any(plan and recipe for plan, recipe in self._sources()):
+            raise ValueError("give either `plan` or `recipe`")
         names = [stage.name for stage in self.stages]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"stages named twice: {', '.join(sorted(twice))}")
@@ -177,6 +216,14 @@ class RunConfig(_Strict):
                 raise ValueError(f"stage {stage.name}: LoRA and `freeze` of the language model")
         return self
 
+    def _sources(self) -> list[tuple[str | None, Path | None]]:
+        return [(self.plan, self.recipe), *((stage.plan, stage.recipe) for stage in self.stages)]
+
+    @property
+    def recipes(self) -> list[Path]:
+        """The recipes that this run and its stages name."""
+        return [recipe for _, recipe in self._sources() if recipe is not None]
+
     def unfold(self) -> list[Self]:
         """Return one run a stage, in order; each starts from the model of the one before.
 
@@ -186,6 +233,8 @@ class RunConfig(_Strict):
         for number, stage in enumerate(self.stages, start=1):
             chosen = stage.model_dump(exclude={"name"}, exclude_none=True)
             values = {**self.model_dump(), **chosen, "stages": ()}
+            if "plan" in chosen or "recipe" in chosen:
+                values |= {"plan": stage.plan or "", "recipe": stage.recipe}
             if number < len(self.stages):
                 values["output"] = self.output / "stages" / stage.name
             if runs:

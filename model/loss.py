@@ -1,13 +1,11 @@
 """What is learnt at each place of packed rows, and how much it counts."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from model.config import Weighting
 from pipeline.batch import IGNORE
 
-Weighting = Literal["token", "sample", "sqrt"]
 POWER = {"token": 0.0, "sqrt": 0.5, "sample": 1.0}
 """A token of a sample with n learnt tokens counts n ** -power."""
 

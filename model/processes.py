@@ -19,7 +19,10 @@ PATIENCE = 15.0
 
 @contextmanager
 def joined() -> Iterator[tuple[int, int]]:
-    """Join the other processes of the run; give this one's rank and their number."""
+    """Join the other processes of the run, or stay joined; give this one's rank and their number."""
+    if torch.distributed.is_initialized():
+        yield torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return
     alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
     alone["MASTER_PORT"] = str(free_port())
     mine = {} if "RANK" in os.environ else alone

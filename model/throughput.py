@@ -115,6 +115,7 @@ def connector_cost(model: Any) -> Cost:
         vision=model.vision.width,
         language=int(model.language.config.hidden_size),
         side=model.vision.patches(model.side),
+        inner=getattr(model.connector, "inner", None),
     )
 
 

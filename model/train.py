@@ -1,4 +1,4 @@
-"""A plan and a model -> a trained model, with DeepSpeed; stopped anywhere, it goes on from there.
+"""A plan and a model -> a trained model; stopped anywhere, it goes on from there.
 
 `python -m model.train RUN.yaml` is one process of a run; `cuvee train` starts them all.
 """
@@ -11,17 +11,18 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor, nn
 
 from catalog.errors import CuveeError, UserError
-from model.config import PARTS, RunConfig
+from model import checkpoint
+from model.config import RunConfig
+from model.engine import Engine, build_engine
 from model.language import vocabulary_of
 from model.launch import end_with_launcher
 from model.loss import targets, weights
@@ -51,8 +52,15 @@ def train(config: RunConfig, on_step: OnStep | None = None, console: Console | N
         UserError: the run does not fit its plan, its catalog or what its folder holds.
     """
     if config.stages:
-        return [train(stage, on_step, console) for stage in config.unfold()][-1]
+        # Joined once: who joins again may meet a process that has not left yet.
+        with joined():
+            return [train(stage, on_step, console) for stage in config.unfold()][-1]
     console = console or Console()
+    if config.recipe is not None:
+        raise UserError(
+            f"{config.recipe} is not planned",
+            fix="`cuvee train` plans it, in one process; or `cuvee plan` it, and name the plan",
+        )
     plan = Plan.open(config.catalog, config.plan)
     steps = config.steps or plan.steps
     if steps > plan.steps:
@@ -89,8 +97,6 @@ def _run(
     on_step: OnStep | None,
     console: Console,
 ) -> None:
-    from model import checkpoint
-
     folder = config.output / "checkpoints"
     found = checkpoint.latest(folder)
     start = int(checkpoint.read_state(found)["step"]) if found else 0
@@ -112,7 +118,8 @@ def _run(
     seeding = f"{config.seed}/{rank}"
     if found:
         console.print(f"going on from step {start} of {steps}", highlight=False)
-        _update(engine, config, [_nothing(plan)] * engine.gradient_accumulation_steps(), 1, 0.0)
+        pieces = -(-plan.packs_per_step // ranks // config.micro_batch)
+        _update(engine, [_nothing(plan)] * pieces, 1, 0.0)
         checkpoint.restore(engine, found)
     elif rank == 0:
         count = sum(getattr(p, "ds_numel", p.numel()) for p in engine.module.parameters())
@@ -138,7 +145,7 @@ def _run(
             scale = schedule(step, steps, warmup=config.optim.warmup, floor=config.optim.floor)
             meter.saw(batch)
             divisor = _divisor(batch, config, ranks, engine.device)
-            loss = _update(engine, config, split(batch, config.micro_batch), divisor, scale)
+            loss = _update(engine, split(batch, config.micro_batch), divisor, scale)
             tokens = float((batch.segments > 0).sum())
             stall, waited = loader.report.stall - waited, loader.report.stall
             damaged, replaced = loader.report.damaged - replaced, loader.report.damaged
@@ -169,7 +176,7 @@ def _run(
                     "step": step,
                     "loss": loss / divisor,
                     "lr": config.optim.lr * scale,
-                    "grad_norm": float(engine.get_global_grad_norm() or 0.0),
+                    "grad_norm": engine.grad_norm,
                     "tokens_per_second": tokens / seconds,
                     "tokens": tokens,
                     "loss_tokens": batch.loss_tokens,
@@ -192,62 +199,33 @@ def _run(
         console.print(write(config.output, meter.report(start, steps - start)), highlight=False)
 
 
-def _engine(config: RunConfig, plan: Plan, ranks: int) -> Any:
-    """Return DeepSpeed's engine around the model and AdamW."""
-    import deepspeed
+def _engine(config: RunConfig, plan: Plan, ranks: int) -> Engine:
+    """Return the engine around a run's model."""
     from transformers.utils import logging
 
     # Bars for each part of a model would bury the run's own lines.
     bars: Any = logging.disable_progress_bar
     bars()
-
-    policy = ImagePolicy.model_validate(plan.header["recipe"]["image"])
-    model = CuveeModel.build(config, policy, vocabulary_of(Path(plan.header["tokenizer"])))
+    model = _build(config, plan)
     model.train()
-    exact = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    optim = config.optim
-    groups = parameter_groups(model, config)
-    optimizer = torch.optim.AdamW(groups, betas=optim.betas, weight_decay=optim.weight_decay)
-    rows = plan.packs_per_step // ranks
-    offload = {"offload_optimizer": {"device": "cpu"}} if config.offload else {}
-    values = {
-        "train_micro_batch_size_per_gpu": min(config.micro_batch, rows),
-        "gradient_accumulation_steps": -(-rows // config.micro_batch),
-        "gradient_clipping": optim.clip,
-        "zero_allow_untested_optimizer": True,
-        "zero_optimization": {"stage": config.zero, **offload},
-        # AdamW of torch runs where the state lies; DeepSpeed's own would be compiled first.
-        "zero_force_ds_cpu_optimizer": False,
-        # Without ZeRO, bf16 is autocast over fp32 weights (see `_forward`).
-        "bf16": {"enabled": config.precision == "bf16" and config.zero > 0},
-        "steps_per_print": sys.maxsize,
-    }
-    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=values)
-    # DeepSpeed casts buffers too; rotary frequencies in bf16 would blur far positions.
-    for name, buffer in engine.module.named_buffers():
-        buffer.data = exact[name].to(engine.device)
-    return engine
+    return build_engine(config, model, plan.packs_per_step // ranks)
 
 
-def _update(
-    engine: Any, config: RunConfig, batches: list[Batch], divisor: float, scale: float
-) -> float:
+def _build(config: RunConfig, plan: Plan) -> CuveeModel:
+    policy = ImagePolicy.model_validate(plan.header["recipe"]["image"])
+    tokenizer = Path(plan.header["tokenizer"])
+    return CuveeModel.build(config, policy, vocabulary_of(tokenizer), tokenizer)
+
+
+def _update(engine: Engine, batches: list[Batch], divisor: float, scale: float) -> float:
     """Make one optimizer step of a rank's micro-batches; return the sum of their losses.
 
     The loss is a sum over tokens divided by what the whole step weighs, so that neither ranks nor
-    micro-batches change it; DeepSpeed divides by both, hence the factor.
+    micro-batches change it.
     """
-    factor = engine.world_size * len(batches) / divisor
-    total = 0.0
-    for group in engine.optimizer.param_groups:
+    for group in engine.groups:
         group["lr"] = group["peak"] * scale
-    for batch in batches:
-        with _autocast(engine, config):
-            loss = engine(_to(batch, engine.device))
-        engine.backward(loss * factor)
-        engine.step()
-        total += loss.item()
-    return total
+    return engine.update(batches, 1 / divisor)
 
 
 def _divisor(batch: Batch, config: RunConfig, ranks: int, device: torch.device) -> float:
@@ -259,27 +237,6 @@ def _divisor(batch: Batch, config: RunConfig, ranks: int, device: torch.device) 
     if ranks > 1:
         torch.distributed.all_reduce(total)
     return total.item() or 1.0
-
-
-def _autocast(engine: Any, config: RunConfig) -> AbstractContextManager[Any]:
-    if config.precision == "bf16" and not config.zero:
-        return torch.autocast(engine.device.type, torch.bfloat16)
-    return nullcontext()
-
-
-def parameter_groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
-    """Return the learning parameters by part, and by whether weight decay applies to them."""
-    groups = []
-    for part in PARTS:
-        parameters = [p for p in getattr(model, part).parameters() if p.requires_grad]
-        peak = config.optim.lr_of(part)
-        for decay, chosen in (
-            (config.optim.weight_decay, [p for p in parameters if p.ndim > 1]),
-            (0.0, [p for p in parameters if p.ndim < 2]),
-        ):
-            if chosen:
-                groups.append({"params": chosen, "lr": peak, "peak": peak, "weight_decay": decay})
-    return groups
 
 
 def schedule(step: int, steps: int, *, warmup: float, floor: float) -> float:
@@ -337,17 +294,6 @@ def _nothing(plan: Plan) -> Batch:
     )
 
 
-def _to(batch: Batch, device: torch.device) -> Batch:
-    if device.type == "cpu":
-        return batch
-    moved: dict[str, Any] = {
-        field.name: value.to(device, non_blocking=True)
-        for field in dataclasses.fields(batch)
-        if isinstance(value := getattr(batch, field.name), Tensor)
-    }
-    return dataclasses.replace(batch, **moved)
-
-
 def _check(folder: Path, identity: dict[str, Any]) -> None:
     """Refuse to go on with another run than the folder holds."""
     if not (folder / "run.json").exists():
@@ -370,13 +316,10 @@ def _keep(path: Path, text: str) -> None:
 
 def _finish(config: RunConfig, plan: Plan, final: Path) -> None:
     """Write the model from the last checkpoint, whole on one rank, and its tokenizer beside it."""
-    from model import checkpoint
-
     found = checkpoint.latest(config.output / "checkpoints")
     assert found is not None
     tokenizer = Path(plan.header["tokenizer"])
-    policy = ImagePolicy.model_validate(plan.header["recipe"]["image"])
-    model = CuveeModel.build(config, policy, vocabulary_of(tokenizer))
+    model = _build(config, plan)
     checkpoint.load_weights(model, found)
     staged = final.with_name(".model")
     shutil.rmtree(staged, ignore_errors=True)

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from catalog.errors import UserError
-from model.config import RunConfig, Tower
+from model.config import RunConfig, Tower, Weighting
 from model.connector.build import build_connector
 from model.connector.config import Connector
 from model.language import build_language
 from model.lora import add_lora, merge_lora
-from model.loss import Weighting, targets, weights
+from model.loss import targets, weights
+from model.transfer import Carried, inner_of, load_connector, start_connector
 from model.vision import Vision, build_vision
 from pipeline.batch import IGNORE, IMAGE_TOKEN, Batch
 from pipeline.image import normalise
@@ -34,8 +35,12 @@ class CuveeModel(nn.Module):
         """Side of a tile, in pixels."""
 
     @classmethod
-    def build(cls, config: RunConfig, policy: ImagePolicy, vocabulary: int) -> Self:
+    def build(
+        cls, config: RunConfig, policy: ImagePolicy, vocabulary: int, tokenizer: Path = Path()
+    ) -> Self:
         """Build the model of a run file; the same seed gives the same weights.
+
+        `tokenizer` says which words a connector can be carried over by.
 
         Raises:
             UserError: the tower, the connector and the plan's image policy do not fit together.
@@ -52,9 +57,13 @@ class CuveeModel(nn.Module):
             )
         language = build_language(config.language, vocabulary, config.attention)
         width = int(language.config.hidden_size)
-        connector = build_connector(config.connector, vision=vision.width, language=width)
-        if config.connector_from is not None:
-            load_connector(connector, config.connector_from)
+        source = config.connector_from
+        inner = inner_of(source)
+        connector = build_connector(
+            config.connector, vision=vision.width, language=width, inner=inner
+        )
+        if source is not None:
+            start_connector(connector, source, language, tokenizer)
         model = cls(vision, connector, language, policy.size)
         model.weighting = config.weighting
         for part in config.freeze:
@@ -162,6 +171,8 @@ class CuveeModel(nn.Module):
         save_file(dict(self.connector.state_dict()), folder / "connector.safetensors")
         chosen = self.connector.config.model_dump(mode="json")
         values = {"schema": 2, "side": self.side, "connector": chosen}
+        if isinstance(self.connector, Carried):
+            values["inner"] = self.connector.inner
         (folder / "cuvee.json").write_text(json.dumps(values))
 
     @classmethod
@@ -180,35 +191,11 @@ class CuveeModel(nn.Module):
         # Before schema 2 there was one kind, and only its `merge` was kept.
         chosen = values.get("connector") or {"merge": values["merge"]}
         config = TypeAdapter[Connector](Connector).validate_python(chosen)
-        connector = build_connector(config, vision=vision.width, language=width)
+        connector = build_connector(
+            config, vision=vision.width, language=width, inner=values.get("inner")
+        )
         load_connector(connector, folder / "connector.safetensors")
         return cls(vision, connector, language, values["side"])
-
-
-def load_connector(connector: nn.Module, file: Path) -> None:
-    """Set a connector's weights from a file.
-
-    Raises:
-        UserError: they are of another connector.
-    """
-    from safetensors.torch import load_file
-
-    if not file.is_file():
-        raise UserError(f"{file} is not there", fix="name `connector.safetensors` of a model")
-    held = load_file(file)
-    now = connector.state_dict()
-    wrong = [
-        f"{name}: {list(held[name].shape) if name in held else 'missing'} there, "
-        f"{list(now[name].shape) if name in now else 'unknown'} here"
-        for name in sorted({*held, *now})
-        if name not in held or name not in now or held[name].shape != now[name].shape
-    ]
-    if wrong:
-        raise UserError(
-            f"{file} holds another connector\n" + "\n".join(wrong),
-            fix="choose the same `connector`, vision width and language width as that model",
-        )
-    connector.load_state_dict(held)
 
 
 def _until(answer: list[int], ends: list[int]) -> list[int]:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,6 +147,10 @@ class Mixture(BaseModel):
             return mixture
         encoder = mixture.encoder.model_copy(update={"tokenizer": tokenizer})
         return mixture.model_copy(update={"encoder": encoder})
+
+    def recorded(self) -> dict[str, Any]:
+        """Return the recipe as a plan's header keeps it: the tokenizer is there by its fingerprint."""
+        return self.model_dump(mode="json", exclude={"encoder": {"tokenizer"}})
 
     def shares(self, held: Sequence[int]) -> NDArray[np.float64]:
         """Return the share of each entry, in the unit, after temperature; they sum to 1.

@@ -74,7 +74,7 @@ class Inputs:
     @property
     def recipe(self) -> dict[str, Any]:
         """The recipe as the header keeps it."""
-        return self.mixture.model_dump(mode="json", exclude={"encoder": {"tokenizer"}})
+        return self.mixture.recorded()
 
     @property
     def parts(self) -> list[str]:

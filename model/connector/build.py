@@ -15,6 +15,7 @@ from model.connector.perceiver import PerceiverConnector
 from model.connector.qformer import QFormerConnector
 from model.connector.region import RegionConnector
 from model.connector.resampler import ResamplerConnector
+from model.transfer import Carried
 
 KINDS: dict[str, Any] = {
     "linear": LinearConnector,
@@ -43,12 +44,18 @@ class Cost:
         )
 
 
-def build_connector(config: Connector, *, vision: int, language: int) -> nn.Module:
+def build_connector(
+    config: Connector, *, vision: int, language: int, inner: int | None = None
+) -> nn.Module:
     """Return a connector from features of width `vision` to tokens of width `language`.
+
+    With `inner` it is one for a language model of that width, and a linear layer follows.
 
     Raises:
         UserError: its width does not divide among its heads, or holds no codes of places.
     """
+    if inner is not None:
+        return Carried(build_connector(config, vision=vision, language=inner), inner, language)
     heads, width = getattr(config, "heads", 1), getattr(config, "width", language)
     if width % heads:
         raise UserError(
@@ -65,10 +72,13 @@ def build_connector(config: Connector, *, vision: int, language: int) -> nn.Modu
 
 
 @lru_cache
-def cost(config: Connector, *, vision: int, language: int, side: int) -> Cost:
+def cost(
+    config: Connector, *, vision: int, language: int, side: int, inner: int | None = None
+) -> Cost:
     """Return what a connector costs on a tile of `side` x `side` patches, without its memory."""
     with torch.device("meta"):
-        connector = build_connector(config, vision=vision, language=language).requires_grad_(False)
+        connector = build_connector(config, vision=vision, language=language, inner=inner)
+        connector.requires_grad_(False)
         patches = torch.empty(1, side * side, vision)
     with FlopCounterMode(display=False) as counter:
         tokens = connector(patches)

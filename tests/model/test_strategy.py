@@ -12,7 +12,8 @@ from model import loss as losses
 from model.config import RunConfig
 from model.loss import targets, weights
 from model.train import _divisor, train
-from model.vlm import CuveeModel, load_connector
+from model.transfer import load_connector
+from model.vlm import CuveeModel
 from tests.model.models import batch_of, sample, tiny, values
 from tests.model.runs import config, make_plan, metrics
 from tests.model.test_train import STOP, Stopped, stop

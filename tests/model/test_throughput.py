@@ -9,8 +9,9 @@ from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
 from model.config import RunConfig
+from model.engine import parameter_groups
 from model.throughput import activations, matmul_rate, peak, states, step_flops
-from model.train import parameter_groups, train
+from model.train import train
 from tests.model.models import batch_of, sample, tiny, values
 from tests.model.runs import config, make_plan, metrics
 

@@ -18,9 +18,10 @@ from catalog.errors import CuveeError, UserError
 from model import checkpoint, vlm
 from model import train as trainer
 from model.config import RunConfig
+from model.engine import parameter_groups
 from model.language import vocabulary_of
 from model.progress import Metrics, forget
-from model.train import parameter_groups, split, train
+from model.train import split, train
 from model.vlm import CuveeModel
 from pipeline.plan import Plan
 from pipeline.policy import ImagePolicy
