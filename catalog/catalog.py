@@ -170,10 +170,12 @@ class Catalog:
         return [live[key] for key in wanted if key in live]
 
     def counts(self) -> dict[str, dict[str, tuple[int, int]]]:
-        """Return source -> split -> (records, refusals)."""
+        """Return source -> split -> (records, records refused)."""
         counts: dict[str, dict[str, tuple[int, int]]] = {}
         samples = self.samples().group_by("source", "split").len().collect()
-        refusals = self.refusals().group_by("source", "split").len().collect()
+        # A region set aside is refused; its record was kept, and is counted once.
+        whole = self.refusals().filter(~pl.col("record").str.contains(r"/region \d+$"))
+        refusals = whole.group_by("source", "split").len().collect()
         for source, split, number in samples.iter_rows():
             counts.setdefault(source, {})[split] = (number, 0)
         for source, split, number in refusals.iter_rows():

@@ -132,7 +132,8 @@ class Refusal:
     file: str
     """Relative to the dataset root."""
     record: str
-    """The record's own id, or its position in the file (`#17`)."""
+    """The record's own id, or its position in the file (`#17`); of a record that was kept without one of
+    its regions, `id/region 3`."""
     message: str
     """What was found, what was expected, in words."""
 
