@@ -15,6 +15,7 @@ from dataclasses import replace
 from catalog.record import REGION_MARK, Record, Refusal, Region
 from pipeline.items import refusal_of
 from pipeline.limits import BOX_TOLERANCE, Refused
+from pipeline.sources.regions import readable
 
 INSIDE = 0.5
 """Least share of a box that lies in its picture."""
@@ -140,7 +141,7 @@ def _without(
         if before.endswith(": ") and after[:1] in ("", "\n"):
             pieces.append(content[done:line])
             done = match.end() + 1
-        elif named.label and before.rstrip().endswith(named.label):
+        elif named.label and before.rstrip().endswith((named.label, readable(named.label))):
             pieces.append(content[done : match.start()].rstrip())
             done = match.end()
         else:

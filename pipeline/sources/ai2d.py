@@ -2,16 +2,18 @@
 
 Format: https://allenai.org/data/diagrams
 Where `abcLabel` is true, the question speaks of letters that evaluations draw over the text boxes:
-each region's `replacementText` at its box. The official pictures do not show them.
+each region's `replacementText` at its box. The official pictures do not show them: the question
+says where each letter is, and without the annotations its answer is not learnt.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from catalog.record import ImageRef, Record, Region
+from catalog.record import ImageRef, Record, Region, region_mark
 from pipeline.sources.base import Bad, Item, Source, need, read_json, refusal, relative, rest, safe
 from pipeline.sources.rows import as_text, asked, lettered, read_text, records
 from pipeline.sources.words import around, outline, word
@@ -97,6 +99,17 @@ def _region(box: Any) -> Region:
     return word(as_text(box.get("value", "")), box=around(corners), extra=extra)
 
 
+def _letters(regions: Sequence[Region]) -> str:
+    """Return where the letters of a diagram are, with marks of their regions; of none: nothing."""
+    letters = [
+        (text, place)
+        for place, region in enumerate(regions)
+        if isinstance(text := region.extra.get("replacementText"), str) and text.strip()
+    ]
+    said = ", ".join(f"{text.strip()} is at {region_mark(place)}" for text, place in letters)
+    return f"Letters in the diagram: {said}." if said else ""
+
+
 def _record(
     split: str,
     file: str,
@@ -113,13 +126,20 @@ def _record(
     if not 0 <= right < len(choices):
         raise Bad("bad_answer_index", f"'correctAnswer' is {right}, of {len(choices)} options")
     letter = chr(ord("A") + right)
+    asked_of = lettered(question, choices)
+    unseen = False
+    if row.get("abcLabel") is True:
+        places = _letters(regions)
+        unseen = not places
+        asked_of = f"{places}\n{asked_of}" if places else asked_of
+    user, answer = asked(asked_of, letter)
     return Record(
         source="ai2d",
         split=split,
         native_id=key,
         task="vqa",
         images=(ImageRef(path=image),),
-        messages=asked(lettered(question, choices), letter),
+        messages=(user, replace(answer, loss=False) if unseen else answer),
         answers=(letter,),
         choices=choices,
         answer_index=right,

@@ -13,6 +13,7 @@ from catalog.record import Record
 from pipeline.sources.base import Item, Source, first_folder, need, read_list, relative, rest
 from pipeline.sources.origin import Origin, hidden, numbered
 
+GENERATED = "generated"
 _NAME = re.compile(r"CLEVR_(?:(?P<split>\w+)_)?questions\.json")
 
 
@@ -24,7 +25,7 @@ def splits(root: Path) -> dict[str, tuple[Path, ...]]:
         if match := _NAME.fullmatch(file.name):
             name = file.name.replace("questions", "scenes")
             scenes = (file.with_name(name), folder / "scenes" / name)
-            found[match["split"] or "generated"] = (file, *(f for f in scenes if f.exists()))
+            found[match["split"] or GENERATED] = (file, *(f for f in scenes if f.exists()))
     return found
 
 
@@ -38,7 +39,9 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     for file in files[1:]:
         scenes |= numbered(read_list(file, "scenes"), "image_filename")
     images = _folder(root) / "images"
-    folder = relative(images / split if (images / split).is_dir() else images, root)
+    # The generator writes no folder a split.
+    flat = images.is_dir() and not (images / split).is_dir()
+    folder = relative(images if flat or split == GENERATED else images / split, root)
 
     def record(origin: Origin, _: str, row: Any) -> Record:
         image = need(row, "image_filename", str)

@@ -19,7 +19,7 @@ import numpy as np
 
 from catalog.record import IMAGE, ImageRef, Message, Record, Region
 from pipeline.sources.base import Bad, Item, Source, need, refusal, relative, rest, safe
-from pipeline.sources.inplace import Lists, keyed
+from pipeline.sources.inplace import Lists, keyed, table
 from pipeline.sources.regions import flags, listed, listing, readable, segmentation, xywh
 
 HEADS = ("instances_", "image_info_", "lvis_v1_", "zhiyuan_objv2_")
@@ -62,7 +62,7 @@ def read(flavour: Flavour, root: Path, split: str, files: tuple[Path, ...]) -> I
     place = relative(files[0], root)
     content = Lists(files[0], ("images", "annotations", "categories", "licenses"))
     refuse = partial(refusal, flavour.name, split, place)
-    categories, licenses = _table(content, "categories"), _table(content, "licenses")
+    categories, licenses = table(content, "categories"), table(content, "licenses")
     positions: dict[int | str, int] = {}
     repeated: set[int] = set()
     for position, key, _ in keyed(content.each("images"), "id"):
@@ -113,13 +113,6 @@ def read(flavour: Flavour, root: Path, split: str, files: tuple[Path, ...]) -> I
             | ({"refused_annotations": left} if left else {}),
             file=place,
         )
-
-
-def _table(content: Lists, name: str) -> dict[Any, dict[str, Any]]:
-    """Return id -> row of a small list; rows without an id are nobody's."""
-    if name not in content:
-        return {}
-    return {key: row for _, key, row in keyed(content.each(name), "id") if not isinstance(key, Bad)}
 
 
 def _region(

@@ -21,6 +21,7 @@ from pipeline.sources.base import (
     rest,
     safe,
 )
+from pipeline.sources.origin import hidden
 
 _NAME = re.compile(r"(?P<split>train|val|test)_v\d+\.\d+(?:_withQT)?\.json")
 
@@ -51,7 +52,7 @@ def _record(root: Path, split: str, file: Path, row: dict[str, Any]) -> Record:
     question, image = need(row, "question", str), safe(need(row, "image", str))
     messages = [Message(role="user", content=f"{IMAGE}\n{question}")]
     answers = None
-    if "answers" in row:
+    if not hidden(row, "answers"):
         answers = tuple(need({"answer": a}, "answer", str) for a in need(row, "answers", list))
         if answers:
             messages.append(Message(role="assistant", content=answers[0]))

@@ -21,6 +21,7 @@ from pipeline.sources.base import (
     rest,
     safe,
 )
+from pipeline.sources.origin import hidden
 from pipeline.sources.rows import asked, records, texts
 
 _NAME = re.compile(r"infographics?VQA_(?P<split>train|val|test)_v\d+\.\d+(?:_withQT)?\.json")
@@ -64,7 +65,7 @@ def _record(split: str, file: str, pictures: str, ocr: Path, position: int, row:
     key, question = need(row, "questionId", (int, str)), need(row, "question", str)
     image = safe(need(row, "image_local_name", str))
     # Multi-span answers list the orders of their parts: the first is learnt, all are accepted.
-    answers = texts(row, "answers") if "answers" in row else None
+    answers = None if hidden(row, "answers") else texts(row, "answers")
     extra = rest(row, "question", "answers")
     text = ocr / safe(row.get("ocr_output_file") or f"{Path(image).stem}.json")
     if text.is_file():

@@ -173,3 +173,10 @@ def keyed(rows: Iterator[tuple[int, Any]], key: str) -> Iterator[tuple[int, Any,
             yield place, Bad("wrong_type", f"no usable {key!r} in {row!r:.60}"), row
         else:
             yield place, value, row
+
+
+def table(content: Lists, name: str) -> dict[Any, dict[str, Any]]:
+    """Return id -> row of a small list; rows without an id are nobody's, and a list may be missing."""
+    if name not in content:
+        return {}
+    return {key: row for _, key, row in keyed(content.each(name), "id") if not isinstance(key, Bad)}

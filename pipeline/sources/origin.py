@@ -58,7 +58,8 @@ class Origin:
         """Return the record of a question on pictures.
 
         Choices follow the question, each behind a letter, and the answer repeats the right one
-        with its letter. Pictures that have no mark in the question stand in front of it.
+        with its letter. Pictures that have no mark in the question stand in front of it. What is
+        learnt has no blanks around it; `answers` have them as the release does.
 
         Args:
             target: the answer to learn; None where the release hides it, or where choices say it.
@@ -80,7 +81,7 @@ class Origin:
             native_id=native_id,
             task="vqa",
             images=pictures(images),
-            messages=turns(marked(question, len(images)), target),
+            messages=turns(marked(question, len(images)), target and target.strip()),
             answers=None if answers is None else tuple(answers),
             choices=tuple(choices),
             answer_index=answer_index,
@@ -102,6 +103,8 @@ class Origin:
     ) -> Record:
         """Return the record of a picture's caption; None: the release hides it.
 
+        What is learnt has no blanks around it; `references` have them as the release does.
+
         Args:
             references: all captions of the picture; by default this one.
         """
@@ -113,7 +116,7 @@ class Origin:
             native_id=native_id,
             task="caption",
             images=pictures(images),
-            messages=turns(IMAGE * len(images), caption),
+            messages=turns(IMAGE * len(images), caption and caption.strip()),
             answers=None if references is None else tuple(references),
             license=license or self.license,
             extra=extra,

@@ -21,7 +21,7 @@ from pipeline.sources.base import (
     rest,
     safe,
 )
-from pipeline.sources.inplace import Lists, keyed
+from pipeline.sources.inplace import Lists, keyed, table
 from pipeline.sources.regions import flags, listed, listing, xywh
 from pipeline.sources.segments import masked, masks_of, panoptic_ids
 
@@ -63,7 +63,7 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
             yield refuse(f"image #{number}", key if isinstance(key, Bad) else twice)
         else:
             images[key] = image
-    categories, licenses = _table(content, "categories"), _table(content, "licenses")
+    categories, licenses = table(content, "categories"), table(content, "licenses")
     masks = files[1] if len(files) > 1 else None
     folder = first_folder(root, (split, f"images/{split}"), split)
     seen: set[int | str] = set()
@@ -104,12 +104,6 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
     for key in images:
         if key not in seen:
             yield refuse(key, Bad("no_annotation", "no annotation of this picture"))
-
-
-def _table(content: Lists, name: str) -> dict[Any, dict[str, Any]]:
-    if name not in content:
-        return {}
-    return {key: row for _, key, row in keyed(content.each(name), "id") if not isinstance(key, Bad)}
 
 
 def _regions(

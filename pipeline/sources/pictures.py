@@ -8,7 +8,7 @@ from typing import Any
 from catalog.record import IMAGE, ImageRef, Message
 from pipeline.sources.base import Bad, need, safe
 
-MARKS = (IMAGE, "<ImageHere>", "<IMG_CONTEXT>")
+MARKS = (IMAGE, "<ImageHere>", "<IMG_CONTEXT>", "<|image|>")
 """How a picture's place is spelled; a record keeps to one spelling."""
 DATA_URL = "data:"
 INLINE = {"path", "member"}

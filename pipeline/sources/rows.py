@@ -36,9 +36,12 @@ def records(
 
 
 def asked(question: str, answer: str | None) -> tuple[Message, ...]:
-    """Return the turns of a question on one picture; None: the answer is hidden."""
+    """Return the turns of a question on one picture; None: the answer is hidden.
+
+    The answer is learnt without blanks around it.
+    """
     user = Message(role="user", content=f"{IMAGE}\n{question}")
-    return (user,) if answer is None else (user, Message(role="assistant", content=answer))
+    return (user,) if answer is None else (user, Message(role="assistant", content=answer.strip()))
 
 
 def lettered(question: str, choices: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from catalog.record import ImageRef, Record
 from pipeline.sources.base import Item, Source, data_rows, need, read_json, relative, rest, safe
+from pipeline.sources.origin import hidden
 from pipeline.sources.rows import asked, records, texts
 
 _NAME = re.compile(r"(?P<split>train|test)_task_(?P<task>[123])\.json")
@@ -41,7 +42,7 @@ def _record(
 ) -> Record:
     key, question = need(row, "question_id", (int, str)), need(row, "question", str)
     path = safe(need(row, "file_path", str))
-    answers = texts(row, "answers") if "answers" in row else None
+    answers = None if hidden(row, "answers") else texts(row, "answers")
     return Record(
         source="stvqa",
         split=split,

@@ -1,7 +1,7 @@
 """TabFact: statements that a table entails or refutes -> Record.
 
 Format: https://github.com/wenhuchen/Table-Fact-Checking
-Without the folder `data/all_csv` the statements are read alone.
+Without the folder `data/all_csv` the statements are read alone, and nothing is learnt of them.
 """
 
 from collections import defaultdict
@@ -111,7 +111,11 @@ def _record(split: str, file: str, extra: dict[str, Any], position: int, row: An
         task="text",
         messages=(
             Message(role="user", content=text),
-            Message(role="assistant", content=LABELS[label]),
+            Message(
+                role="assistant",
+                content=LABELS[label],
+                loss=False if extra["table"] is None else None,
+            ),
         ),
         answers=(LABELS[label],),
         choices=LABELS,

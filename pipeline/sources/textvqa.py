@@ -21,6 +21,7 @@ from pipeline.sources.base import (
     rest,
     safe,
 )
+from pipeline.sources.origin import hidden
 
 FOLDERS = {"train": "train_images", "val": "train_images", "test": "test_images"}
 """Pictures of both train and val lie in `train_images`."""
@@ -60,7 +61,7 @@ def _record(
     question, image_id = need(row, "question", str), need(row, "image_id", str)
     messages = [Message(role="user", content=f"{IMAGE}\n{question}")]
     answers = None
-    if "answers" in row:
+    if not hidden(row, "answers"):
         answers = tuple(need({"answer": a}, "answer", str) for a in need(row, "answers", list))
         if answers:
             common = Counter(answers).most_common(1)[0][0]

@@ -1,24 +1,38 @@
 """Questions and annotations in two files, as VQAv2 releases them -> Record: VQAv2, VQA v1, OK-VQA.
 
 Formats: https://visualqa.org/download.html, https://okvqa.allenai.org/download.html. Other sets are
-re-exported in the same two files, with a picture's name as `image_id`.
+re-exported in the same two files, with a picture's name as `image_id`. Where VQAv2's list of complementary
+pairs is there, a record's `extra` names its partner: the same question with another picture and answer.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from catalog.errors import DataError
 from catalog.record import Record
-from pipeline.sources.base import Bad, Item, Source, need, read_list, relative, rest, safe
+from pipeline.sources.base import (
+    Bad,
+    Item,
+    Source,
+    need,
+    read_list,
+    read_rows,
+    relative,
+    rest,
+    safe,
+)
 from pipeline.sources.coco import name as coco_name
 from pipeline.sources.files import mentioned
 from pipeline.sources.origin import Origin, numbered
 
+PAIRS = "complementary_pairs"
 _QUESTIONS = re.compile(r"(?:v2_)?OpenEnded_mscoco_(?P<split>[a-z-]+\d{4})_questions\.json")
 _PLAIN = re.compile(r"(?P<split>[a-z-]+)_questions(?P<tail>[a-z_]*)\.json")
 
@@ -36,6 +50,9 @@ def splits(root: Path) -> dict[str, tuple[Path, ...]]:
             continue
         split = _split_name(match["split"])
         found[split] = (file, answers) if answers.exists() else (file,)
+        pairs = answers.with_name(answers.name.replace("annotations", PAIRS))
+        if answers.exists() and PAIRS in pairs.name and pairs.exists():
+            found[split] = (file, answers, pairs)
     return found
 
 
@@ -64,17 +81,37 @@ def read(source: str, root: Path, split: str, files: tuple[Path, ...]) -> Iterat
             else:
                 nameless = Bad("wrong_type", "an annotation without a question_id")
                 yield origins[1].refuse(key, nameless)
-    folder = _folder(files, split)
+    folder, partners = _folder(files[:2], split), _partners(files[2:])
 
     def record(origin: Origin, _: str, question: Any) -> Record:
         key, annotation = need(question, "question_id", (int, str)), None
         if answered is not None and (annotation := answered.pop(key, None)) is None:
             raise Bad("no_annotation", f"no annotation in {files[1].name}")
-        return _record(origin, folder, question, orjson.loads(annotation) if annotation else None)
+        found = _record(origin, folder, question, orjson.loads(annotation) if annotation else None)
+        if key not in partners:
+            return found
+        return replace(found, extra={**found.extra, "complementary_question_id": partners[key]})
 
     yield from origins[0].items(asked, record)
     for key in answered or ():
         yield origins[1].refuse(key, Bad("no_question", f"no question in {files[0].name}"))
+
+
+def _partners(files: tuple[Path, ...]) -> dict[Any, Any]:
+    """Return question -> the one it is paired with.
+
+    Raises:
+        DataError: the file is no list of pairs.
+    """
+    found: dict[Any, Any] = {}
+    for file in files:
+        for pair in read_rows(file):
+            if not isinstance(pair, list) or len(pair) != 2:
+                raise DataError(
+                    f"{pair!r:.60} is no pair of questions", file=file, fix="take the official file"
+                )
+            found |= {pair[0]: pair[1], pair[1]: pair[0]}
+    return found
 
 
 def _folder(files: tuple[Path, ...], split: str) -> str:
@@ -111,13 +148,18 @@ def _record(
 
 
 def _target(annotation: dict[str, Any], given: list[Any]) -> str | None:
-    """Return the answer to learn: OK-VQA's are stemmed for scoring, and typed as `raw_answer`."""
+    """Return the answer to learn, the one that most people gave.
+
+    The release says it as `multiple_choice_answer`; re-exports may put any answer there, then it is
+    counted. OK-VQA's answers are stemmed for scoring, and typed as `raw_answer`.
+    """
+    key = "raw_answer"
+    typed = Counter(need(answer, key if key in answer else "answer", str) for answer in given)
     if annotation.get("multiple_choice_answer") is not None:
         target: str = need(annotation, "multiple_choice_answer", str)
-        return target
-    key = "raw_answer"
-    typed = [need(answer, key if key in answer else "answer", str) for answer in given]
-    return Counter(typed).most_common(1)[0][0] if typed else None
+        if not typed or typed[target] == max(typed.values()) or target not in typed:
+            return target
+    return typed.most_common(1)[0][0] if typed else None
 
 
 def _image(folder: str, image_id: int | str) -> str:

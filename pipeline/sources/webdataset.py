@@ -1,9 +1,10 @@
 """Any set of WebDataset shards -> Record; members are read in place.
 
 Format: https://github.com/webdataset/webdataset. Neighbours that share a key are a sample: its pictures,
-`json` with named fields, and texts (`txt`, `cls`, ...) named by their extension.
+`json` with named fields, and texts (`txt`, `cls`, ...) named by their extension, also packed with gzip.
 """
 
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import orjson
 
 from catalog.record import ImageRef
+from pipeline.limits import MAX_BYTES
 from pipeline.sources.base import Bad, Item, Source, relative
 from pipeline.sources.columns import TableOptions, options_of, plain, records
 from pipeline.sources.hf import split_of
@@ -55,6 +57,14 @@ def _row(sample: Sample) -> dict[str, Any] | Bad:
         return Bad("duplicate_member", f"an extension occurs twice under {sample.key!r}")
     row: dict[str, Any] = {"__key__": sample.key}
     for extension, data in sample.texts.items():
+        if extension.lower().endswith(".gz"):
+            extension = extension[:-3]
+            if not _is_text(extension):
+                return Bad("packed_picture", f"{sample.key}.{extension} is packed with gzip")
+            try:
+                data = _unpacked(data)
+            except zlib.error as error:
+                return Bad("damaged_member", f"{sample.key}.{extension} does not unpack: {error}")
         try:
             text = data.decode()
         except UnicodeDecodeError:
@@ -70,6 +80,19 @@ def _row(sample: Sample) -> dict[str, Any] | Bad:
         row |= value if isinstance(value, dict) else {extension: value}
     pictures = [name for extension, name in sample.names if not _is_text(extension)]
     return row | ({"images": pictures} if pictures else {})
+
+
+def _unpacked(data: bytes) -> bytes:
+    """Return what a member packed with gzip holds.
+
+    Raises:
+        zlib.error: it is damaged, or holds more than any member may.
+    """
+    unpacking = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    found = unpacking.decompress(data, MAX_BYTES)
+    if not unpacking.eof:
+        raise zlib.error("cut off, or too large")
+    return found
 
 
 def _place(file: str, column: str, value: Any) -> list[ImageRef]:

@@ -1,7 +1,7 @@
 """WikiTableQuestions: questions on tables of Wikipedia -> Record.
 
 Format: https://github.com/ppasupat/WikiTableQuestions
-Without the folder `csv` the questions are read alone.
+Without the folder `csv` the questions are read alone, and nothing is learnt of them.
 """
 
 import re
@@ -45,7 +45,9 @@ def _record(root: Path, split: str, file: str, position: int, row: Any) -> Recor
     # The parts of an answer are separated before they are unescaped: `\\p` is a bar inside one.
     parts = [unescaped(part) for part in need(row, "targetValue", str).split("|")]
     table = _table(root, need(row, "context", str))
-    cells = [[unescaped(cell) for cell in line.split("\t")] for line in lines_of(table or "")]
+    # The `.tsv` has non-breaking blanks where the `.csv`, and the questions, have plain ones.
+    shown = (table or "").replace("\u00a0", " ")
+    cells = [[unescaped(cell) for cell in line.split("\t")] for line in lines_of(shown)]
     answer = ", ".join(parts)
     return Record(
         source="wikitablequestions",
@@ -54,7 +56,7 @@ def _record(root: Path, split: str, file: str, position: int, row: Any) -> Recor
         task="text",
         messages=(
             Message(role="user", content="\n".join([*as_table(cells), question])),
-            Message(role="assistant", content=answer),
+            Message(role="assistant", content=answer, loss=False if table is None else None),
         ),
         answers=(answer,),
         license="CC BY-SA 4.0",

@@ -107,6 +107,10 @@ def test_where_the_box_is_the_answer_or_the_question_the_record_is_refused() -> 
         ("a: <region:0>\nb: <region:1>", "a: <region:0>"),
         ("a: <region:0,1>\nc: <region:2>", "a: <region:0,1>\nc: <region:2>"),
         ("a <region:0> on b <region:1> by c", "a <region:0> on b by c"),
+        (
+            "a <region:0> over b <region:1>\nb <region:1> by c <region:2>",
+            "a <region:0> over b\nb by c <region:2>",
+        ),
     ],
 )
 def test_an_answer_goes_on_without_the_box(answer: str, left: str) -> None:
