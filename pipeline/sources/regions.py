@@ -149,7 +149,11 @@ def relative_box(values: Sequence[float], convention: str) -> dict[str, Any]:
 
 
 def placed(record: Record, sizes: Sequence[tuple[int, int]]) -> Record:
-    """Return a record whose relative boxes stand in pixels of pictures of these (width, height)."""
+    """Return a record whose relative boxes stand in pixels of pictures of these (width, height).
+
+    Boxes that were written into text are mended as a model's are: corners put in order (`swapped`)
+    and numbers beyond the last cut to the picture (`clipped`); `bbox` has them as they came.
+    """
     if not any("convention" in region.extra for region in record.regions):
         return record
     return replace(record, regions=tuple(_placed(region, sizes) for region in record.regions))
@@ -160,8 +164,18 @@ def _placed(region: Region, sizes: Sequence[tuple[int, int]]) -> Region:
     grid = _grid(region.extra.get("convention"))
     if grid is None or not isinstance(given, list) or not 0 <= region.image < len(sizes):
         return region
-    x0, y0, x1, y1 = grid.place(given, *sizes[region.image])
-    return replace(region, box=(x0, y0, x1, y1))
+    width, height = sizes[region.image]
+    x0, y0, x1, y1 = grid.place(given, width, height)
+    if region.extra["convention"] == FRACTIONS:
+        return replace(region, box=(x0, y0, x1, y1))
+    left, right, top, bottom = *sorted((x0, x1)), *sorted((y0, y1))
+    odd = {"swapped": True} if x0 > x1 or y0 > y1 else {}
+    inside = (max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height))
+    # One that lies elsewhere altogether is not mended.
+    if (left, top, right, bottom) != inside and inside[0] <= inside[2] and inside[1] <= inside[3]:
+        left, top, right, bottom = inside
+        odd["clipped"] = True
+    return replace(region, box=(left, top, right, bottom), extra={**region.extra, **odd})
 
 
 def _grid(convention: object) -> Fractions | None:

@@ -1,18 +1,20 @@
 """SynthDoG: rendered pages and their text, from the generator's output or the hub's Parquet -> Record.
 
 Formats: https://github.com/clovaai/donut/tree/master/synthdog and
-https://huggingface.co/datasets/naver-clova-ix/synthdog-en
+https://huggingface.co/datasets/naver-clova-ix/synthdog-en. Donut's question answering, `gt_parses` in the
+place of `gt_parse`, comes in the same files: a question a turn, answered by the first of its answers.
 """
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from catalog.record import ImageRef, Record
+from catalog.record import IMAGE, ImageRef, Message, Record
 from pipeline.sources.base import Bad, Item, Source, need, read_rows, relative, rest, safe
 from pipeline.sources.parquet import parquet_rows
 from pipeline.sources.rows import records
@@ -46,8 +48,9 @@ def read(root: Path, split: str, files: tuple[Path, ...]) -> Iterator[Item]:
 
 def _record(split: str, file: str, position: int, row: Any) -> Record:
     truth = _truth(need(row, "ground_truth", str))
-    parse = need(truth, "gt_parse", dict)
-    text = need(parse, "text_sequence", str)
+    asked = _asked(truth)
+    parse = {} if asked else need(truth, "gt_parse", dict)
+    text = None if asked else need(parse, "text_sequence", str)
     folder, _, container = file.rpartition("/")
     if container == METADATA:
         key = need(row, "file_name", str)
@@ -58,7 +61,7 @@ def _record(split: str, file: str, position: int, row: Any) -> Record:
     extra = rest(row, "ground_truth", "image") | rest(truth, "gt_parse")
     if more := rest(parse, "text_sequence"):
         extra["gt_parse"] = more
-    return page(
+    record = page(
         source="synthdog",
         split=split,
         native_id=key,
@@ -69,6 +72,23 @@ def _record(split: str, file: str, position: int, row: Any) -> Record:
         extra=extra,
         file=file,
     )
+    return replace(record, task="vqa", messages=asked) if asked else record
+
+
+def _asked(truth: Any) -> tuple[Message, ...]:
+    """Return the turns of Donut's question answering, whose list repeats a question an answer."""
+    if not isinstance(truth, dict) or "gt_parses" not in truth:
+        return ()
+    first: dict[str, str] = {}
+    for each in need(truth, "gt_parses", list):
+        first.setdefault(need(each, "question", str), need(each, "answer", str))
+    turns: list[Message] = []
+    for question, answer in first.items():
+        shown = question if turns else f"{IMAGE}\n{question}"
+        turns += [Message(role="user", content=shown), Message(role="assistant", content=answer)]
+    if not turns:
+        raise Bad("no_question", "'gt_parses' is an empty list")
+    return tuple(turns)
 
 
 def _truth(text: str) -> Any:

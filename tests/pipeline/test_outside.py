@@ -191,4 +191,6 @@ def test_a_page_of_scene_text_keeps_its_other_words_in_the_catalog(tmp_path: Pat
     assert json.loads(row["regions"][1]["extra"])["set_aside"]["box"] == [900, 1, 905, 9]
     [refusal] = catalog.refusals().collect().to_dicts()
     assert (refusal["reason"], refusal["record"]) == ("box_outside_picture", "gt_0/region 1")
-    assert catalog.counts() == {"lsvt": {"train_full": (1, 0)}}, "its record was kept, and counts once"
+    assert catalog.counts() == {"lsvt": {"train_full": (1, 0)}}, (
+        "its record was kept, and counts once"
+    )

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from catalog.errors import DataError
-from catalog.record import Record, Refusal
+from catalog.record import Record, Refusal, Region
 from pipeline.checks import check_record
 from pipeline.sources import find
+from pipeline.sources.regions import placed, relative_box
 from tests.official import write_vqav2
 
 DATA = Path(__file__).parent.parent / "data"
@@ -197,3 +198,38 @@ def test_members_of_a_shard_may_be_packed(tmp_path: Path) -> None:
         [refusal] = shard(members)
         assert isinstance(refusal, Refusal)
         assert refusal.reason == reason
+
+
+def test_donuts_questions_are_asked_once_each_and_keep_all_answers(tmp_path: Path) -> None:
+    pairs = [("Who?", "Ada"), ("Who?", "Ada E."), ("When?", "1999")]
+    truth = {"gt_parses": [{"question": q, "answer": a} for q, a in pairs]}
+    row = {"file_name": "image_0.jpg", "ground_truth": json.dumps(truth)}
+    [record] = read("synthdog", write(tmp_path, {"train/metadata.jsonl": row}), "train")
+    said = [(message.role, message.content) for message in record.messages]
+    assert said == [
+        ("user", "<image>\nWho?"),
+        ("assistant", "Ada"),
+        ("user", "When?"),
+        ("assistant", "1999"),
+    ]
+    assert record.extra["gt_parses"] == truth["gt_parses"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "box", "odd"),
+    [
+        ([100, 250, 500, 750], [10, 25, 50, 75], {}),
+        ([500, 750, 100, 250], [10, 25, 50, 75], {"swapped"}),
+        ([100, 250, 1050, 750], [10, 25, 100, 75], {"clipped"}),
+        ([1100, 0, 1200, 500], [110, 0, 120, 50], {}),
+    ],
+)
+def test_boxes_written_into_text_are_mended_and_flagged_as_a_models_are(
+    numbers: list[float], box: list[float], odd: set[str]
+) -> None:
+    region = Region(label="mug", box=None, extra=relative_box(numbers, "internvl"))
+    given = Record(source="s", split="t", native_id="1", task="conversation", regions=(region,))
+    [found] = placed(given, [(100, 100)]).regions
+    assert found.box == pytest.approx(box)
+    assert set(found.extra) - {"bbox", "convention"} == set(odd)
+    assert found.extra["bbox"] == numbers
