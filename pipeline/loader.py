@@ -16,6 +16,7 @@ from catalog.errors import CuveeError, UserError
 from pipeline.batch import Batch
 from pipeline.collate import WAIT, Collator, Draft, Fetched, OnDamage
 from pipeline.plan import Plan
+from pipeline.ranks import packs_of_rank
 
 FETCHERS = 16
 """Packs whose bytes are read at the same time from an object store."""
@@ -56,7 +57,9 @@ class LoaderReport:
 class PlanLoader:
     """One rank's batches of a plan: one batch a step, `packs_per_step / world_size` rows each.
 
-    Rank r has the r-th run of the step's packs, so the ranks' rows in rank order are the step's.
+    Rank r has the r-th run of the step's packs (`pipeline.ranks`): the ranks' rows in rank order are
+    the step's.
+
     With `verify`, every picture is hashed when it is read. A picture that is damaged, or cannot be
     decoded, stops the run; with `on_damage="substitute"` it is counted and becomes grey tiles, as
     many as were planned, and nothing is learnt from its sample.
@@ -76,15 +79,10 @@ class PlanLoader:
         on_damage: OnDamage = "stop",
         wait: float = WAIT,
     ) -> None:
-        if plan.packs_per_step % world_size:
+        self._places = packs_of_rank(plan.packs_per_step, rank, world_size)
+        if not 0 <= start_step <= plan.steps:
             raise UserError(
-                f"{plan.packs_per_step} packs a step do not divide among {world_size} ranks",
-                fix="choose ranks that divide packs_per_step, or plan with another packs_per_step",
-            )
-        if not 0 <= rank < world_size or not 0 <= start_step <= plan.steps:
-            raise UserError(
-                f"rank {rank} of {world_size}, step {start_step} of {plan.steps}",
-                fix="ranks and steps count from 0",
+                f"step {start_step} of {plan.steps}", fix="start at a step of the plan, from 0 on"
             )
         self.plan, self.rank, self.world_size = plan, rank, world_size
         self.step, self.workers, self.prefetch = start_step, workers, prefetch
@@ -121,7 +119,7 @@ class PlanLoader:
     def _alone(self) -> Iterator[tuple[Batch, int, float, int]]:
         while self.step < self.plan.steps:
             started = perf_counter()
-            draft = self._draft(self.step)
+            draft = self._collator.draft(self.step, self._places)
             damaged = sum(self._collator.fill(draft, row) for row in range(len(draft.packs)))
             yield draft.batch, damaged, perf_counter() - started, 0
 
@@ -136,7 +134,7 @@ class PlanLoader:
             while self.step < self.plan.steps:
                 started = perf_counter()
                 while following < self.plan.steps and len(ahead) < prefetch:
-                    draft = self._draft(following)
+                    draft = self._collator.draft(following, self._places)
                     # A task a row: all threads work on the batch that is needed first.
                     ahead.append((draft, self._submit(draft, pool, fetchers)))
                     following += 1
@@ -171,7 +169,3 @@ class PlanLoader:
                 f"step {self.step} was not loaded in {self.wait:g} s\n"
                 "Fix: see whether the catalog's disk answers; or give the loader more time"
             ) from error
-
-    def _draft(self, number: int) -> Draft:
-        share = self.plan.packs_per_step // self.world_size
-        return self._collator.draft(number, range(self.rank * share, (self.rank + 1) * share))

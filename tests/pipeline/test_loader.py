@@ -283,6 +283,8 @@ def test_tiles_written_into_a_batch_are_the_tiles() -> None:
 def test_ranks_that_do_not_divide_the_packs_are_explained(plan: Plan) -> None:
     with pytest.raises(UserError, match="8 packs a step do not divide among 3 ranks"):
         PlanLoader(plan, world_size=3)
+    with pytest.raises(UserError, match=f"step {plan.steps + 1} of {plan.steps}"):
+        PlanLoader(plan, start_step=plan.steps + 1)
 
 
 def gradient(width: int, height: int) -> Image.Image:
