@@ -4,6 +4,7 @@ Threads fill the rows of the next batches, in the order in which they are needed
 resizing release the interpreter's lock.
 """
 
+import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -144,7 +145,8 @@ class PlanLoader:
                 yield draft.batch, damaged, perf_counter() - started, depth
         finally:
             for each in (fetchers, pool):
-                if each:
+                # When Python ends, its threads have ended already.
+                if each and not sys.is_finalizing():
                     each.shutdown(wait=False, cancel_futures=True)
 
     def _submit(
