@@ -17,6 +17,7 @@ from pipeline.jobs import Job
 from pipeline.loader import PlanLoader
 from pipeline.mixture import Mixture
 from pipeline.plan import Plan
+from tests.benchmarks.timing import Told, tell
 from tests.official import write_alpaca, write_vqav2
 from tests.tokenizer import make_tokenizer
 
@@ -60,7 +61,9 @@ def main() -> None:
         rate = done / (perf_counter() - started)
     told = ", ".join(f"{mark:.0f}" for mark in marks)
     print(f"{done:,} batches ({rate:,.0f} a second): resident MB after each tenth: {told}")
-    print(f"growth from the second tenth to the last: {marks[-1] - marks[1]:+.1f} MB")
+    grown = f"{marks[-1] - marks[1]:+.1f}"
+    print(f"growth from the second tenth to the last: {grown} MB")
+    tell(Told(what=f"memory over {done:,} batches", against="MB of growth", ours=grown))
 
 
 if __name__ == "__main__":

@@ -36,15 +36,15 @@ def main() -> None:
     for (width, height), bar in SIZES.items():
         pictures = list(photos(count, width, height))
         size = sum(map(len, pictures)) // count
-        print(f"\n{count} photographs of {width} x {height} ({size:,} bytes), medians of {ROUNDS}")
+        title = f"pictures of {width} x {height} ({size:,} bytes) to tensors, one core"
         rates = interleaved(
             {OURS: partial(ours, pictures), "Pillow": partial(pillow, pictures)}, ROUNDS
-        )
+        ).processor
         sides = [
             Side(name=name, rate=rate, bar=None if name == OURS else bar)
             for name, rate in rates.items()
         ]
-        show(OURS, sides, "pictures")
+        show(OURS, sides, "pictures", title)
 
 
 if __name__ == "__main__":

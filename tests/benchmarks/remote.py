@@ -49,11 +49,11 @@ def main() -> None:
                 "s3://vats/catalog", storage_options=options, shadow=folder / "shadow"
             )
             sides = {OURS: partial(load, plan, remote), "local disk": partial(load, plan, local)}
-            rates = interleaved(sides, ROUNDS)
+            rates = interleaved(sides, ROUNDS).wall
             server.terminate()
-    print(f"{samples:,} samples, one picture each, medians of {ROUNDS} rounds")
     bars = {"local disk": 0.8}
-    show(OURS, [Side(name=n, rate=r, bar=bars.get(n)) for n, r in rates.items()], "samples")
+    table = [Side(name=n, rate=r, bar=bars.get(n)) for n, r in rates.items()]
+    show(OURS, table, "samples", f"the loader, {CORES} threads, {samples:,} samples of one picture")
 
 
 if __name__ == "__main__":
