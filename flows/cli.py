@@ -22,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 CatalogOption = Annotated[Path, typer.Option("--catalog", help="Folder of the catalog.")]
+PRECISIONS = "Of the weights: fp32, bf16, int8, int8-dynamic or int4."
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines.")]
 
 
@@ -234,6 +235,7 @@ def evaluate(
     option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, of the metric.")] = None,
     catalog: Annotated[Path | None, typer.Option(help="For predictions of a split.")] = None,
     boxes: Annotated[str, typer.Option(help="Convention of predicted boxes.")] = "shikra",
+    precision: Annotated[str, typer.Option(help=PRECISIONS)] = "fp32",
 ) -> None:
     """Score a run, or anybody's predictions, as the official benchmarks do."""
     if (run is None) == (predictions is None):
@@ -262,7 +264,10 @@ def evaluate(
         run_suite(run, suite, Console())
         return
     assert split is not None
-    run_evaluate(run, split, sources=source, limit=limit, console=Console())
+    from model.quantise import precision_of
+
+    chosen = precision_of(precision)
+    run_evaluate(run, split, sources=source, limit=limit, precision=chosen, console=Console())
 
 
 @app.command()
@@ -283,21 +288,14 @@ def ask(
         typer.Option(help="Draw boxes of the answer there; default: beside the picture."),
     ] = None,
     longest: Annotated[int, typer.Option(min=1, help="New tokens at most.")] = 64,
-    precision: Annotated[str, typer.Option(help="fp32, bf16, int8 or int8-dynamic")] = "fp32",
+    precision: Annotated[str, typer.Option(help=PRECISIONS)] = "fp32",
 ) -> None:
     """Ask a trained model about a picture; boxes in its answer are drawn into a copy."""
-    from typing import get_args
-
     from model.ask import ask as answer
     from model.ask import draw
-    from model.quantise import Precision
+    from model.quantise import precision_of
 
-    if precision not in get_args(Precision):
-        raise UserError(
-            f"no precision {precision!r}", fix=f"one of {', '.join(get_args(Precision))}"
-        )
-    chosen: Precision = precision  # type: ignore[assignment]
-    reply = answer(run, image, question, longest=longest, precision=chosen)
+    reply = answer(run, image, question, longest=longest, precision=precision_of(precision))
     typer.echo(reply.text)
     if reply.boxes:
         drawn = out or image.with_name(f"{image.stem}.boxes.png")

@@ -21,6 +21,7 @@ from flows.progress import current, show_in
 from model.config import RunConfig
 from model.evaluate import Evaluation, evaluate, folder_of
 from model.evaluate import Progress as Answered
+from model.quantise import Precision
 from model.scoreboard import scoreboard
 from model.suite import Asked, Suite
 from pipeline.plan import Plan
@@ -35,10 +36,11 @@ def evaluate_flow(
     sources: Sequence[str] | None = None,
     limit: int | None = None,
     progress: Answered | None = None,
+    precision: Precision = "fp32",
 ) -> Evaluation:
     """Score a run on one split."""
     evaluation: Evaluation = evaluate_run.fn(
-        run, split, sources=sources, limit=limit, progress=progress
+        run, split, sources=sources, limit=limit, precision=precision, progress=progress
     )
     return evaluation
 
@@ -66,13 +68,14 @@ def run_evaluate(
     *,
     sources: Sequence[str] | None = None,
     limit: int | None = None,
+    precision: Precision = "fp32",
     console: Console,
 ) -> Evaluation:
     """Score a run, print its scores beside the baselines, and write the run's report."""
     folder_of(run)
     with _progress(console) as progress:
         show_in(progress)
-        evaluation = evaluate_flow(run, split, sources, limit, _bars(progress))
+        evaluation = evaluate_flow(run, split, sources, limit, _bars(progress), precision)
     console.print(scoreboard(evaluation.scores))
     _report(evaluation.folder.parents[1], console)
     return evaluation

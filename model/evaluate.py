@@ -27,6 +27,7 @@ from pipeline.policy import ImagePolicy
 
 if TYPE_CHECKING:
     from model.answer import Answerer
+    from model.quantise import Precision
 
 EVALUATE_VERSION = 2
 """Raise when the same model and samples would give other results."""
@@ -70,6 +71,7 @@ def evaluate(
     batch_size: int = 32,
     blind: bool = True,
     suffix: str = "",
+    precision: "Precision" = "fp32",
     progress: Progress | None = None,
 ) -> Evaluation:
     """Answer and score a split of the run's catalog; what is up to date is not answered again.
@@ -82,6 +84,7 @@ def evaluate(
         batch_size: questions answered together.
         blind: also answer with blanked pictures.
         suffix: a line of instruction after each question.
+        precision: of the weights; all but fp32 is kept apart, in a folder SPLIT-PRECISION.
         progress: called as the answers come.
 
     Raises:
@@ -89,18 +92,18 @@ def evaluate(
     """
     opened = open_run(run)
     names = _sources(opened.catalog, split, sources)
-    folder = opened.folder / "eval" / split
+    smaller = () if precision == "fp32" else (precision,)
+    folder = opened.folder / "eval" / "-".join([split, *smaller])
     before = _read(folder)
-    keys = {
-        source: _key(opened, source, [split, limit, blind, suffix]) for source in {*names, *before}
-    }
+    options = [split, limit, blind, suffix, *smaller]
+    keys = {source: _key(opened, source, options) for source in {*names, *before}}
     results = {
         source: result
         for source, result in before.items()
         if result["key"] == keys[source] and _is_whole(folder, source, result)
     }
     scores: dict[str, Any] = {
-        "split": split,
+        "split": folder.name,
         "limit": limit,
         "catalog_version": opened.catalog.version,
         "model": opened.fingerprint,
@@ -109,7 +112,7 @@ def evaluate(
         # What is no longer true goes before anything takes its place.
         _save(folder, scores, results)
     missing = [source for source in names if source not in results]
-    answerer = _answerer(opened) if missing else None
+    answerer = _answerer(opened, precision) if missing else None
     for source in missing:
         assert answerer is not None
         rows = rows_for(opened.catalog, source, split, limit)
@@ -178,10 +181,10 @@ def open_run(run: Path) -> FinishedRun:
     )
 
 
-def _answerer(run: FinishedRun) -> "Answerer":
+def _answerer(run: FinishedRun, precision: "Precision") -> "Answerer":
     from model.answer import Answerer
 
-    return Answerer(run.model, run.encoder, run.policy)
+    return Answerer(run.model, run.encoder, run.policy, precision)
 
 
 def _sources(catalog: Catalog, split: str, wanted: Sequence[str] | None) -> list[str]:

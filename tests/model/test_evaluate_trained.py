@@ -1,5 +1,6 @@
 """From training to score: a model that has learnt to look beats the same model blind, and a constant."""
 
+import doctest
 import json
 import shutil
 from pathlib import Path
@@ -8,15 +9,17 @@ from unittest import mock
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from catalog import Catalog
 from catalog.errors import UserError
+from model import quantise as quantisation
 from model.answer import Answerer
 from model.ask import ask, draw
 from model.config import RunConfig
 from model.evaluate import evaluate
 from model.language import vocabulary_of
-from model.quantise import Precision
+from model.quantise import Precision, quantise, weight_bytes
 from model.vlm import CuveeModel
 from pipeline.encode import encode
 from pipeline.ingest import ingest
@@ -97,7 +100,7 @@ def test_seeing_beats_being_blind_and_always_saying_the_same(run: Path) -> None:
     assert result["blind"]["accuracy"] == result["majority"]["accuracy"] == 0.5
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int8-dynamic"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int8-dynamic", "int4"])
 def test_a_question_about_a_file_is_answered_in_any_precision(
     run: Path, tmp_path: Path, precision: Precision
 ) -> None:
@@ -109,6 +112,29 @@ def test_a_question_about_a_file_is_answered_in_any_precision(
         Image.new("RGB", (40, 30), (shade, shade, shade)).save(picture)
         reply = ask(run, picture, question.removeprefix("<image>").strip(), precision=precision)
         assert (reply.text, reply.boxes) == (answer, ())
+
+
+def test_smaller_weights_are_scored_beside_the_whole_ones(run: Path) -> None:
+    whole, small = evaluate(run, "val"), evaluate(run, "val", precision="int4")
+    assert small.folder == whole.folder.with_name("val-int4")
+    assert small.scores["split"] == "val-int4"
+    assert small.scores["sources"]["vqav2"]["model"]["accuracy"] == 1.0
+    assert evaluate(run, "val").answered == evaluate(run, "val", precision="int4").answered == ()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8", "int8-dynamic", "int4"])
+def test_smaller_weights_take_less_and_stay_near(run: Path, precision: Precision) -> None:
+    if precision.startswith("int8"):
+        pytest.importorskip("torchao")
+    layers = nn.Sequential(nn.Linear(64, 128), nn.GELU(), nn.Linear(128, 30), nn.Linear(30, 16))
+    expected, whole = layers(torch.ones(3, 2, 64)), weight_bytes(layers)
+    quantise(layers, precision)
+    kind = torch.bfloat16 if precision in ("bf16", "int4") else torch.float32
+    found = layers(torch.ones(3, 2, 64, dtype=kind)).float()
+    assert found.sub(expected).norm() < 0.2 * expected.norm()
+    share = {"bf16": 0.5, "int8": 0.3, "int8-dynamic": 0.3, "int4": 0.35}[precision]
+    assert weight_bytes(layers) < share * whole + 400
+    assert doctest.testmod(quantisation).failed == 0
 
 
 def test_boxes_of_an_answer_are_drawn(run: Path, tmp_path: Path) -> None:
