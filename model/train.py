@@ -26,6 +26,7 @@ from model.engine import Engine, build_engine
 from model.language import vocabulary_of
 from model.launch import end_with_launcher
 from model.loss import targets, weights
+from model.memory import foretell, load_of
 from model.processes import alone, joined
 from model.progress import Metrics, Recorder
 from model.throughput import Meter, connector_cost, write
@@ -131,6 +132,8 @@ def _run(
         )
     if start >= steps:
         return
+    meter.foretold = foretell(engine.module, config, ranks, load_of(plan, config, ranks))
+    console.print(f"memory foretold: {meter.foretold}", highlight=False)
     recorder = (
         Recorder(config.output, start=start, steps=steps, console=console) if not rank else None
     )
