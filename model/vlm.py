@@ -85,15 +85,17 @@ class CuveeModel(nn.Module):
         inputs = self.embed(tokens, batch.pixels)
         following = targets(labels, segments)
         counted = weights(following, segments, self.weighting)
+        lengths: dict[str, Any] = {}
         if "flash" in str(self.language.config._attn_implementation):
             # Attention over variable lengths: all rows as one, without padding.
             kept = segments > 0
             kept[0, 0] = True
             inputs, positions, following = inputs[kept][None], positions[kept], following[kept]
             positions, following, counted = positions[None], following[None], counted[kept][None]
+            lengths = sample_lengths(positions[0])
         # Samples are kept apart by positions that restart, and only without mask and cache.
         states = self.language.base_model(
-            inputs_embeds=inputs, position_ids=positions, use_cache=False
+            inputs_embeds=inputs, position_ids=positions, use_cache=False, **lengths
         ).last_hidden_state
         learnt = following != IGNORE
         logits = self.language.get_output_embeddings()(states[learnt])
@@ -196,6 +198,23 @@ class CuveeModel(nn.Module):
         )
         load_connector(connector, folder / "connector.safetensors")
         return cls(vision, connector, language, values["side"])
+
+
+def sample_lengths(positions: Tensor) -> dict[str, Any]:
+    """Return what attention over variable lengths wants to know of samples one after the other.
+
+    https://arxiv.org/abs/2307.08691; `transformers` hands it to `flash_attn_varlen_func`.
+
+    >>> found = sample_lengths(torch.tensor([0, 1, 2, 0, 1]))
+    >>> found["cu_seq_lens_q"].tolist(), found["max_length_q"]
+    ([0, 3, 5], 3)
+    """
+    starts = (positions == 0).nonzero()[:, 0]
+    bounds = torch.cat([starts, starts.new_tensor([len(positions)])]).int()
+    longest = int(bounds.diff().max())
+    return {f"cu_seq_lens_{who}": bounds for who in "qk"} | {
+        f"max_length_{who}": longest for who in "qk"
+    }
 
 
 def _until(answer: list[int], ends: list[int]) -> list[int]:

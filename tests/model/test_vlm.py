@@ -1,5 +1,6 @@
 """The model: samples in a row never see each other, and a cache changes no answer."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers.utils import is_flash_attn_2_available
 
 from catalog.errors import UserError
 from model.config import RunConfig
+from model.engine import to_device
 from model.language import ENDS
 from model.vlm import CuveeModel
 from pipeline.batch import IMAGE_TOKEN, Batch
@@ -80,16 +82,68 @@ def test_a_sample_packed_is_the_sample_alone(kind: str, training: bool) -> None:
     check()
 
 
-def test_rows_joined_without_padding_have_the_same_loss() -> None:
-    # What flash-attention with variable lengths gets, here computed by sdpa.
-    AttentionInterface.register("flash_twin", sdpa_attention_forward)
-    AttentionMaskInterface.register("flash_twin", sdpa_mask)
-    model = sharp(tiny())
-    batch = batch_of([[sample(9, 1, 0), sample(5, 0, 1)], [], [sample(7, 2, 2)]], 40)
-    expected = model(batch).item()
-    model.language.config._attn_implementation = "flash_twin"
+def varlen_twin(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None,
+    *,
+    cu_seq_lens_q: torch.Tensor,
+    max_length_q: int,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """What `flash_attn_varlen_func` computes, from the same bounds: (1, heads, T, width) each."""
+    bounds = cu_seq_lens_q.tolist()
+    assert max_length_q == max(end - start for start, end in pairwise(bounds))
+    pieces = [
+        functional.scaled_dot_product_attention(
+            *(tensor[:, :, start:end] for tensor in (query, key, value)),
+            is_causal=True,
+            enable_gqa=True,
+        )
+        for start, end in pairwise(bounds)
+    ]
+    return torch.cat(pieces, 2).transpose(1, 2), None
+
+
+FLASH = torch.cuda.is_available() and is_flash_attn_2_available()
+ON_GPU = pytest.mark.skipif(not FLASH, reason="flash-attention needs a GPU and `flash-attn`")
+
+
+@pytest.mark.parametrize(
+    ("attention", "device", "kind", "near"),
+    [
+        ("flash_twin", "cpu", torch.float32, 1e-5),
+        pytest.param("flash_attention_2", "cuda", torch.bfloat16, 2e-2, marks=ON_GPU),
+    ],
+)
+def test_rows_joined_without_padding_have_the_same_loss_and_gradients(
+    attention: str, device: str, kind: torch.dtype, near: float
+) -> None:
+    AttentionInterface.register("flash_twin", varlen_twin)
+    AttentionMaskInterface.register("flash_twin", lambda *_, **__: None)
+    model = sharp(tiny(language={"config": {**LANGUAGE, "hidden_size": 64}})).to(device, kind)
+    batch = to_device(
+        batch_of([[sample(9, 1, 0), sample(5, 0, 1)], [], [sample(7, 2, 2)]], 40),
+        torch.device(device),
+    )
+
+    def learnt() -> tuple[float, list[torch.Tensor]]:
+        model.zero_grad()
+        loss = model(batch)
+        loss.backward()
+        return loss.item(), [p.grad.float() for p in model.parameters() if p.grad is not None]
+
+    expected, gradients = learnt()
+    model.language.config._attn_implementation = attention
     assert states(model, batch).shape[:2] == (1, 9 + 4 + 5 + 7 + 8)
-    assert model(batch).item() == pytest.approx(expected, rel=1e-5)
+    found, others = learnt()
+    assert found == pytest.approx(expected, rel=near)
+    # Some gradients are zero but for rounding: all are measured by the largest.
+    largest = max(float(gradient.norm()) for gradient in gradients)
+    for mine, other in zip(gradients, others, strict=True):
+        assert mine.sub(other).norm() <= near * largest
 
 
 @pytest.mark.parametrize("rows", [[[], []], [[sample(9, 0, 0)]], [[sample(9, 0, 0)], []]])
