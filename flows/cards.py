@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from catalog import Catalog
 from catalog.errors import CuveeError
 from model.benchmarks import Row, question, said
+from model.metrics.refcoco import iou
 
 SIDE = 384
 """Longest side of a picture on a page, in pixels; smaller pictures stay as they are."""
@@ -120,7 +121,13 @@ def prediction_cards(catalog: Catalog, items: Sequence[Mapping[str, Any]], each:
     return [_prediction(catalog, item) for item in chosen]
 
 
-def _prediction(catalog: Catalog, item: Mapping[str, Any]) -> Card:
+def wrong_cards(catalog: Catalog, items: Sequence[Mapping[str, Any]], each: int) -> list[Card]:
+    """Return the cards of the items with the lowest scores, with all that was taken for true."""
+    ordered = sorted(items, key=lambda item: (item["score"], str(item["sample_id"])))
+    return [_prediction(catalog, item, all_references=True) for item in ordered[:each]]
+
+
+def _prediction(catalog: Catalog, item: Mapping[str, Any], *, all_references: bool = False) -> Card:
     picture, size, note = _first_picture(catalog, item["image_ids"])
     lines = [("model", clip(item["prediction"], SHORT) or "(nothing)")]
     boxes = []
@@ -128,7 +135,10 @@ def _prediction(catalog: Catalog, item: Mapping[str, Any]) -> Card:
         if (box := item[f"{kind}_box"]) is not None:
             boxes.append(_drawn(box, item["width"], item["height"], kind, f"{kind} box"))
     if item["references"]:
-        lines.append(("reference", clip(_most_said(item["references"]))))
+        shown = _tally if all_references else _most_said
+        lines.append(("reference", clip(shown(item["references"]))))
+    if all_references and item["true_box"] and item["predicted_box"]:
+        lines.append(("IoU", f"{iou(item['predicted_box'], item['true_box']):.2f}"))
     blind = item["blind_answer"]
     if blind is not None:
         lines.append(("blind", clip(blind, SHORT) or "(nothing)"))
@@ -155,6 +165,15 @@ def _most_said(references: Iterable[str]) -> str:
     'b'
     """
     return Counter(references).most_common(1)[0][0]
+
+
+def _tally(references: Iterable[str]) -> str:
+    """
+    >>> _tally(["a", "b", "b"]), _tally(["x"])
+    ('b ×2, a', 'x')
+    """
+    counted = Counter(text.strip() for text in references).most_common()
+    return ", ".join(f"{text} ×{times}" if times > 1 else text for text, times in counted)
 
 
 def clip(text: str, longest: int = LONGEST) -> str:

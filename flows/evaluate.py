@@ -18,6 +18,7 @@ from catalog import Catalog
 from catalog.statistics import Statistics
 from flows.pages import report_page
 from flows.progress import current, show_in
+from flows.wrong import wrong_page
 from model.config import RunConfig
 from model.evaluate import Evaluation, evaluate, folder_of
 from model.evaluate import Progress as Answered
@@ -78,6 +79,7 @@ def run_evaluate(
         evaluation = evaluate_flow(run, split, sources, limit, _bars(progress), precision)
     console.print(scoreboard(evaluation.scores))
     _report(evaluation.folder.parents[1], console)
+    _wrong(evaluation.folder / "wrong.html", [evaluation], console)
     return evaluation
 
 
@@ -91,7 +93,9 @@ def run_suite(run: Path, suite: Path, console: Console) -> list[Evaluation]:
     console.print(scoreboard([evaluation.scores for evaluation in found]))
     for folder in dict.fromkeys(evaluation.folder for evaluation in found):
         console.print(f"predictions: {folder / 'predictions'}", soft_wrap=True, highlight=False)
-    _report(found[0].folder.parents[1], console)
+    folder = found[0].folder.parents[1]
+    _report(folder, console)
+    _wrong(folder / "eval" / f"{suite.stem}.wrong.html", found, console)
     return found
 
 
@@ -115,6 +119,17 @@ def _bars(progress: Progress) -> Answered:
         progress.update(rows[source], completed=done)
 
     return show
+
+
+def _wrong(path: Path, found: Sequence[Evaluation], console: Console) -> None:
+    run = found[0].folder.parents[1]
+    page = wrong_page(
+        path,
+        catalog=Catalog.open(RunConfig.load(run / "run.yaml").catalog),
+        title=f"Wrong answers of {run.name}",
+        judged=[(each.folder, tuple(each.scores["sources"])) for each in found],
+    )
+    console.print(f"wrong answers: {page}", soft_wrap=True, highlight=False)
 
 
 def _report(folder: Path, console: Console) -> None:

@@ -81,7 +81,7 @@ def statistics_page(
     """
     shown = None if plan is None else _plan(plan)
     text = (
-        _environment()
+        environment()
         .get_template("statistics.html.j2")
         .render(
             title=f"Catalog {catalog.path.resolve().name}",
@@ -92,7 +92,7 @@ def statistics_page(
             plan=shown,
         )
     )
-    return _write(path, text)
+    return write_page(path, text)
 
 
 def report_page(
@@ -116,7 +116,7 @@ def report_page(
     """
     shown = None if plan is None else _plan(plan)
     text = (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             title=f"Run {run.resolve().name}",
@@ -128,7 +128,7 @@ def report_page(
             statistics=None if statistics is None else _counted(statistics),
         )
     )
-    return _write(path, text)
+    return write_page(path, text)
 
 
 def _vats(catalog: Catalog, plan: Mapping[str, Any] | None) -> dict[str, int]:
@@ -138,7 +138,8 @@ def _vats(catalog: Catalog, plan: Mapping[str, Any] | None) -> dict[str, int]:
     return {name: place % COLOURS for place, name in enumerate(names)}
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the templates, with the filters they use."""
     environment = Environment(
         loader=PackageLoader("flows", "templates"),
         autoescape=True,
@@ -150,7 +151,8 @@ def _environment() -> Environment:
     return environment
 
 
-def _write(path: Path, text: str) -> Path:
+def write_page(path: Path, text: str) -> Path:
+    """Write a page whole or not at all; return its path."""
     if path.is_dir():
         raise UserError(f"{path} is a folder", fix="name a file, such as report.html")
     path.parent.mkdir(parents=True, exist_ok=True)

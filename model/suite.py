@@ -1,9 +1,10 @@
 """A suite: the benchmarks a run is judged by, as a file."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model.benchmarks import benchmark_of
 from pipeline.config import load_yaml
@@ -34,6 +35,13 @@ class Suite(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     benchmarks: tuple[Asked, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        counted = Counter((each.source, each.split) for each in self.benchmarks)
+        if twice := [f"{source} {split}" for (source, split), n in counted.items() if n > 1]:
+            raise ValueError(f"{', '.join(twice)} listed twice: each has one place for its results")
+        return self
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -21,8 +21,9 @@ from PIL import Image
 from catalog import Catalog
 from catalog.errors import UserError
 from catalog.statistics import Statistics
-from flows.cards import SIDE, clip, prediction_cards, sample_cards, thumbnail
+from flows.cards import SIDE, clip, prediction_cards, sample_cards, thumbnail, wrong_cards
 from flows.pages import curve, report_page, statistics_page
+from flows.wrong import wrong_page
 from model.evaluate import evaluate
 from pipeline.ingest import ingest
 from pipeline.jobs import Job
@@ -45,7 +46,7 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "img", "br", "hr"):
+        if tag not in ("meta", "link", "img", "br", "hr", "input"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -93,8 +94,20 @@ def pages(run: Path) -> tuple[Path, Path]:
     )
 
 
-def test_a_page_is_whole_in_one_file(pages: tuple[Path, Path]) -> None:
-    for page in pages:
+@pytest.fixture(scope="module")
+def wrong(run: Path) -> Path:
+    """The page of wrong answers; the model was not trained, so there are many."""
+    return wrong_page(
+        run / "eval" / "wrong.html",
+        catalog=Catalog.open(run.parent / "catalog"),
+        title="Wrong answers",
+        judged=[(run / "eval" / "val", ["vqav2"]), (run / "eval" / "testA", ["refcoco"])],
+        each=6,
+    )
+
+
+def test_a_page_is_whole_in_one_file(pages: tuple[Path, Path], wrong: Path) -> None:
+    for page in (*pages, wrong):
         tags = parsed(page).tags
         assert "script" not in {tag for tag, _ in tags}
         for _, attributes in tags:
@@ -144,6 +157,39 @@ def test_the_report_joins_scores_predictions_training_plan_and_data(
         assert words in text
     kinds = [a.get("class") for tag, a in parsed(pages[1]).tags if tag == "rect"]
     assert {"model", "blind", "majority", "true"} <= set(kinds)
+
+
+def test_the_worst_answers_stand_beside_all_that_is_true(run: Path, wrong: Path) -> None:
+    tags = parsed(wrong)
+    text = " ".join(tags.text.split())
+    for words in (
+        "vqav2 val 10 of 10",
+        "refcoco testA 2 of 2",
+        "VQA accuracy: 10 of 10 questions without full marks; 0 of them answered better",
+        "reference cat ×10 blind",
+        "true box",
+    ):
+        assert words in text, words
+    assert sum(tag == "img" for tag, _ in tags.tags) == 6 + 2
+    places = [a for tag, a in tags.tags if tag == "rect" and a.get("class") == "true"]
+    # One in the key, one on each picture.
+    assert len(places) == 1 + 2
+
+
+def test_the_worst_come_first_and_a_drawn_box_says_how_far_it_is(run: Path) -> None:
+    catalog = Catalog.open(run.parent / "catalog")
+    items = [item(place, score) for place, score in enumerate([0.6, 0.0, 0.3])]
+    items[1] |= {"true_box": [0, 0, 10, 10], "predicted_box": [5, 5, 15, 15], "references": []}
+    items[1] |= {"width": 20, "height": 20}
+    cards = wrong_cards(catalog, items, 2)
+    assert [card.lines for card in cards] == [
+        (("model", "x"), ("IoU", "0.14")),
+        (("model", "x"), ("reference", "y ×2, z")),
+    ]
+    assert [(box.kind, box.x, box.width) for box in cards[0].boxes] == [
+        ("true", 0.0, 50.0),
+        ("predicted", 25.0, 50.0),
+    ]
 
 
 def test_the_same_data_give_the_same_page(run: Path, pages: tuple[Path, Path]) -> None:
@@ -330,3 +376,28 @@ def test_a_browser_shows_it_without_asking_the_network(
         assert dark == (scheme == "dark")
         bars = "return [...document.querySelectorAll('.blend rect')].map(r => r.getBBox().width)"
         assert min(browser.execute_script(bars)) > 0
+
+
+def test_a_browser_filters_the_wrong_answers_by_benchmark(browser: Any, wrong: Path) -> None:
+    browser.get_log("browser")
+    browser.get(wrong.as_uri())
+    seen = (
+        "return [...document.querySelectorAll('.failed')]"
+        ".filter(part => part.getClientRects().length).map(part => part.id)"
+    )
+    assert browser.execute_script(seen) == ["failed-0", "failed-1"]
+    for chosen, expected in (
+        ("only-1", ["failed-1"]),
+        ("only-0", ["failed-0"]),
+        ("all", ["failed-0", "failed-1"]),
+    ):
+        browser.find_element("id", chosen).click()
+        assert browser.execute_script(seen) == expected
+    # A box lies where it was drawn: inside its picture.
+    places = browser.execute_script(
+        "const box = document.querySelector('.frame rect.true').getBoundingClientRect();"
+        "const frame = document.querySelector('.frame:has(rect)').getBoundingClientRect();"
+        "return [box.left - frame.left, frame.right - box.right, box.width]"
+    )
+    assert min(places) > 0
+    assert browser.get_log("browser") == []
