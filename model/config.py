@@ -94,6 +94,33 @@ class LoRA(_Strict):
     """Ends of the names of layers, such as q_proj; by default all linear layers but the head."""
 
 
+class Locations(_Strict):
+    """What counts beside the cross-entropy of location tokens, where the plan's boxes are `pix2emb`.
+
+    NExT-Chat, https://arxiv.org/abs/2311.04498, section 3.2; weights of the box as in DETR,
+    https://arxiv.org/abs/2005.12872.
+    """
+
+    l1: float = Field(default=5.0, ge=0, allow_inf_nan=False)
+    """Of the sum of a box's four differences, in fractions of the picture."""
+    giou: float = Field(default=2.0, ge=0, allow_inf_nan=False)
+    mask: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """Of the mean cross-entropy of a mask's cells, where the record has a mask."""
+    cycle: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """Of the differences of a box that is encoded and decoded again."""
+
+
+class Fine(_Strict):
+    """A high-resolution branch as in CogAgent, for plans whose image policy has a `fine` look."""
+
+    vision: Tower
+    width: int = Field(default=1024, ge=1)
+    """Hidden width of the cross-attentions."""
+    heads: int = Field(default=32, ge=1)
+    every: int = Field(default=1, ge=1)
+    """Decoder layers to one with cross-attention."""
+
+
 class Stage(_Strict):
     """One of several trainings, one after the other; what is left out is as in the run file."""
 
@@ -135,6 +162,8 @@ class RunConfig(_Strict):
     connector_from: Path | None = None
     """Weights the connector starts from: `connector.safetensors` of a model that was trained before; or a
     run's folder, whose connector is carried over to another language model (VPGTrans)."""
+    locations: Locations = Locations()
+    fine: Fine | None = None
     stages: tuple[Stage, ...] = ()
     weighting: Weighting = "token"
     """What counts alike in the loss: every learnt token, every sample, or between the two, a sample as
@@ -241,6 +270,8 @@ class RunConfig(_Strict):
                 model = runs[-1].output / "model"
                 values |= {"connector_from": model / "connector.safetensors"}
                 values |= {part: {"path": model / part} for part in ("vision", "language")}
+                if self.fine is not None:
+                    values["fine"] |= {"vision": {"path": model / "fine"}}
             runs.append(self.model_validate(values))
         return runs or [self]
 
@@ -266,5 +297,5 @@ class RunConfig(_Strict):
         names = {"seed", "vision", "language", "connector", "optim", "freeze", "precision"}
         values: dict[str, Any] = self.model_dump(mode="json", include=names)
         # Settings that came later count only where they are used: older runs go on.
-        later = {"lora", "connector_from", "weighting"}
+        later = {"lora", "connector_from", "weighting", "locations", "fine"}
         return values | self.model_dump(mode="json", include=later, exclude_defaults=True)

@@ -1,11 +1,10 @@
 """What drives a model through its steps: DeepSpeed's ZeRO, or torch's FSDP2, behind one interface."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.config import PARTS, RunConfig
 from model.vlm import CuveeModel
@@ -65,11 +64,11 @@ def adamw(model: CuveeModel, config: RunConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, betas=optim.betas, weight_decay=optim.weight_decay)
 
 
-def parameter_groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: CuveeModel, config: RunConfig) -> list[dict[str, Any]]:
     """Return the learning parameters by part, and by whether weight decay applies to them."""
     groups = []
     for part in PARTS:
-        parameters = [p for p in getattr(model, part).parameters() if p.requires_grad]
+        parameters = [p for m in model.modules_of(part) for p in m.parameters() if p.requires_grad]
         peak = config.optim.lr_of(part)
         for decay, chosen in (
             (config.optim.weight_decay, [p for p in parameters if p.ndim > 1]),
@@ -78,15 +77,3 @@ def parameter_groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]
             if chosen:
                 groups.append({"params": chosen, "lr": peak, "peak": peak, "weight_decay": decay})
     return groups
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Return a batch whose tensors lie on a device."""
-    if device.type == "cpu":
-        return batch
-    moved: dict[str, Any] = {
-        field.name: value.to(device, non_blocking=True)
-        for field in fields(batch)
-        if isinstance(value := getattr(batch, field.name), Tensor)
-    }
-    return replace(batch, **moved)

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from model.config import RunConfig
-from model.engine import MOMENTS, adamw, to_device
+from model.engine import MOMENTS, adamw
 from model.vlm import CuveeModel
 from pipeline.batch import Batch
 
@@ -47,7 +47,7 @@ class FSDP2:
         """See `Engine`; gradients are cut among the ranks after each micro-batch: least memory."""
         total = 0.0
         for batch in batches:
-            loss = self.module(to_device(batch, self.device))
+            loss = self.module(batch.to(self.device))
             # FSDP2 takes the mean over ranks.
             torch.autograd.backward(loss * factor * self._ranks)
             total += loss.item()

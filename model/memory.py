@@ -131,7 +131,7 @@ def activations(model: Any, config: RunConfig, load: Load) -> int:
         4 * patches * tower.hidden_size + 3 * tokens * wide
     )
     # Logits of learnt tokens, their logarithms, and the gradient of one of them.
-    return total + load.learnt * int(text.vocab_size) * (width + 8)
+    return int(total + load.learnt * text.vocab_size * (width + 8))
 
 
 def held(device: torch.device) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from model.config import RunConfig
 from model.connector.build import Cost, cost
+from model.fine import branch_cost
 from model.memory import Memory, held, peak, size_of
 from pipeline.batch import Batch
 
@@ -114,6 +115,14 @@ def connector_cost(model: Any) -> Cost:
     )
 
 
+def fine_cost(model: Any) -> str:
+    """Return what a high-resolution branch costs on a picture of whose tokens all ask; or nothing."""
+    if model.fine is None:
+        return ""
+    cost = branch_cost(model.fine, connector_cost(model).tokens)
+    return f"; fine: {cost.parameters:,} parameters, {cost.flops / 1e9:,.4g} GFLOP a tile"
+
+
 def step_flops(model: Any, segments: Tensor, tiles: int) -> float:
     """Return the operations of forward and backward over rows with these samples and tiles.
 
@@ -139,6 +148,11 @@ def step_flops(model: Any, segments: Tensor, tiles: int) -> float:
             attention * float((lengths**2).sum()),
         ),
     }
+    if model.fine is not None:
+        # About: the pictures, and on average as many tokens a picture as there are.
+        asking = round(float(lengths.sum()) / max(1, tiles))
+        looks = tiles * float(branch_cost(model.fine, asking).flops)
+        forward = {**forward, "fine": (looks, 0.0), "language": forward.pop("language")}
     total, before = 0.0, False
     for part, (products, mixing) in forward.items():
         # Gradients of the weights that learn, and of what runs between them.

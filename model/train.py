@@ -3,7 +3,6 @@
 `python -m model.train RUN.yaml` is one process of a run; `cuvee train` starts them all.
 """
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -29,9 +28,9 @@ from model.loss import targets, weights
 from model.memory import foretell, load_of
 from model.processes import alone, joined
 from model.progress import Metrics, Recorder
-from model.throughput import Meter, connector_cost, write
+from model.throughput import Meter, connector_cost, fine_cost, write
 from model.vlm import CuveeModel
-from pipeline.batch import IMAGE_TOKEN, Batch
+from pipeline.batch import Batch
 from pipeline.loader import PlanLoader
 from pipeline.plan import Plan
 from pipeline.policy import ImagePolicy
@@ -127,7 +126,7 @@ def _run(
         console.print(
             f"{count:,} parameters, {steps} steps of {plan.packs_per_step} packs, {ranks} "
             f"process{'es' if ranks > 1 else ''} on {engine.device.type}; connector "
-            f"{config.connector.kind}: {connector_cost(engine.module)}",
+            f"{config.connector.kind}: {connector_cost(engine.module)}{fine_cost(engine.module)}",
             highlight=False,
         )
     if start >= steps:
@@ -217,7 +216,8 @@ def _engine(config: RunConfig, plan: Plan, ranks: int) -> Engine:
 def _build(config: RunConfig, plan: Plan) -> CuveeModel:
     policy = ImagePolicy.model_validate(plan.header["recipe"]["image"])
     tokenizer = Path(plan.header["tokenizer"])
-    return CuveeModel.build(config, policy, vocabulary_of(tokenizer), tokenizer)
+    words = vocabulary_of(tokenizer)
+    return CuveeModel.build(config, policy, words, tokenizer, located=plan.located)
 
 
 def _update(engine: Engine, batches: list[Batch], divisor: float, scale: float) -> float:
@@ -259,25 +259,7 @@ def split(batch: Batch, rows: int) -> list[Batch]:
     """Cut a batch into micro-batches of at most `rows` rows, each with its pictures."""
     if len(batch.tokens) <= rows:
         return [batch]
-    marks = (batch.tokens == IMAGE_TOKEN).sum(1)
-    a_tile = int(marks.sum()) // max(1, len(batch.pixels))
-    ends = (marks.cumsum(0) // max(1, a_tile)).tolist()
-    pieces = []
-    for start in range(0, len(batch.tokens), rows):
-        place = slice(start, start + rows)
-        last = min(start + rows, len(batch.tokens)) - 1
-        pieces.append(
-            dataclasses.replace(
-                batch,
-                tokens=batch.tokens[place],
-                labels=batch.labels[place],
-                positions=batch.positions[place],
-                segments=batch.segments[place],
-                pixels=batch.pixels[ends[start - 1] if start else 0 : ends[last]],
-                packs=batch.packs[place],
-            )
-        )
-    return pieces
+    return [batch.rows(start, start + rows) for start in range(0, len(batch.tokens), rows)]
 
 
 def _nothing(plan: Plan) -> Batch:

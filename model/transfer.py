@@ -32,9 +32,9 @@ class Carried(nn.Module):
     def config(self) -> Any:
         return self.connector.config
 
-    def forward(self, patches: Tensor) -> Tensor:
+    def forward(self, patches: Tensor, *grids: Tensor) -> Tensor:
         """(N, P, vision) -> (N, tokens, language)."""
-        tokens: Tensor = self.words(self.connector(patches))
+        tokens: Tensor = self.words(self.connector(patches, *grids))
         return tokens
 
 

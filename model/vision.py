@@ -1,11 +1,15 @@
 """Tiles -> patch features: a SigLIP or CLIP vision tower of `transformers`."""
 
+import math
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from catalog.errors import UserError
 from model.config import Tower
+from model.connector.attention import present
 from model.language import damp
 
 KINDS = {"siglip_vision_model": "SiglipVisionModel", "clip_vision_model": "CLIPVisionModel"}
@@ -31,13 +35,53 @@ class Vision(nn.Module):
         """Return the patches along the side of a tile of `side` pixels."""
         return side // int(self.tower.config.patch_size)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(N, 3, S, S) -> (N, patches, width)."""
+    def forward(self, pixels: Tensor, grids: Tensor | None = None) -> Tensor:
+        """(N, 3, S, S) -> (N, patches, width).
+
+        With `grids`, (N, 2), the patches that lie in the square row by row are those of so many columns
+        and rows: they have the places of that grid, and what is left of the square is seen by none.
+        """
         dtype = next(self.parameters()).dtype
+        if grids is not None:
+            return self._shaped(pixels.to(dtype), grids)
         stretch = pixels.shape[-1] != self.tower.config.image_size
         states = self.tower(pixels.to(dtype), interpolate_pos_encoding=stretch).last_hidden_state
         features: Tensor = states[:, 1:] if self.has_class_token else states
         return features
+
+    def _shaped(self, pixels: Tensor, grids: Tensor) -> Tensor:
+        inner = getattr(self.tower, "vision_model", self.tower)
+        patches = inner.embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
+        table = inner.embeddings.position_embedding.weight
+        if self.has_class_token:
+            first = inner.embeddings.class_embedding + table[0]
+            table = table[1:]
+        shapes, which = torch.unique(grids, dim=0, return_inverse=True)
+        cells = patches.shape[1]
+        places = torch.stack([self._places(table, c, r, cells) for c, r in shapes.tolist()])
+        states = patches + places[which].to(patches.dtype)
+        seen = present(grids, patches.shape[1])
+        if self.has_class_token:
+            states = torch.cat([first.expand(len(states), 1, -1), states], dim=1)
+            seen = functional.pad(seen, (1, 0), value=True)
+            states = inner.pre_layrnorm(states)
+        mask = torch.zeros(seen.shape, dtype=states.dtype, device=states.device)
+        mask = mask.masked_fill(~seen, torch.finfo(states.dtype).min)[:, None, None]
+        mask = mask.expand(-1, -1, seen.shape[1], -1)
+        found: Tensor = inner.encoder(inputs_embeds=states, attention_mask=mask).last_hidden_state
+        return found[:, 1:] if self.has_class_token else inner.post_layernorm(found)
+
+    @staticmethod
+    def _places(table: Tensor, columns: int, rows: int, cells: int) -> Tensor:
+        """Return a grid's position embeddings, (cells, width): the square's, interpolated to it."""
+        side = math.isqrt(len(table))
+        square = table.view(1, side, side, -1).permute(0, 3, 1, 2)
+        if (columns, rows) != (side, side):
+            square = functional.interpolate(
+                square.float(), size=(rows, columns), mode="bicubic", align_corners=False
+            ).to(table.dtype)
+        found = square.flatten(2)[0].T
+        return functional.pad(found, (0, 0, 0, cells - len(found)))
 
 
 def build_vision(tower: Tower, side: int) -> Vision:

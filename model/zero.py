@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from model.config import RunConfig
-from model.engine import MOMENTS, adamw, to_device
+from model.engine import MOMENTS, adamw
 from model.vlm import CuveeModel
 from pipeline.batch import Batch
 
@@ -55,7 +55,7 @@ class Zero:
         engine, total = self._engine, 0.0
         for number, batch in enumerate(batches, start=1):
             with self._cast():
-                loss = engine(to_device(batch, self.device))
+                loss = engine(batch.to(self.device))
             # DeepSpeed takes the mean over ranks and micro-batches.
             engine.backward(loss * factor * engine.world_size * len(batches))
             if not self._stage and number == len(batches):

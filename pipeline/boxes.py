@@ -23,6 +23,8 @@ between two numbers, along the padded side where a convention pads to a square:
 
 The last four keep their published rules: a reader that took the middle of a bin would put other boxes
 into the catalog than their authors' code does.
+Pix2emb of NExT-Chat (arXiv:2311.04498) has no text: what is written here stands for a location token
+(`pipeline.spots`), and is read back from answers.
 """
 
 import re
@@ -187,6 +189,14 @@ BOXES: dict[str, BoxFormat] = {
             pattern=_LIST,
             decimals=2,
             zeros=False,
+        ),
+        BoxFormat(
+            name="pix2emb",
+            grid=Fractions(bins=100_000),
+            box="<loc>{},{},{},{}</loc>",
+            around=("", " ", ""),
+            pattern=re.compile(r"<loc>\s*" + r"\s*,\s*".join([r"(\d*\.?\d+)"] * 4) + r"\s*</loc>"),
+            decimals=5,
         ),
     )
 }

@@ -22,14 +22,15 @@ from catalog import Catalog
 from catalog.errors import CuveeError, UserError
 from catalog.images import ImageStore
 from catalog.parts import Part, allow_open
-from pipeline.batch import IGNORE, IMAGE_TOKEN, Batch
+from pipeline.batch import IGNORE, IMAGE_TOKEN, LOCATION_TOKEN, Batch
 from pipeline.buffers import Buffers
-from pipeline.encode import PICTURE, from_bytes, spread, truncate
-from pipeline.image import GREY, decode
+from pipeline.encode import LOCATION, PICTURE, from_bytes, spots_of, spread, truncate
+from pipeline.image import Picture, blank, in_row, look
 from pipeline.plan import Pack, Plan
 from pipeline.policy import ImagePolicy
+from pipeline.spots import SPOT, Spots
 
-assert IMAGE_TOKEN == PICTURE, "encodings and batches mark pictures alike"
+assert (IMAGE_TOKEN, LOCATION_TOKEN) == (PICTURE, LOCATION), "encodings and batches mark alike"
 WAIT = 600.0
 """Longest wait for one batch, in seconds, before the run stops with a message."""
 _SIZES = ("widths", "heights")
@@ -110,6 +111,11 @@ class Collator:
             packs=tuple(places),
             loss_tokens=step.loss_tokens,
             samples=sum(len(pack.rows) for pack in packs),
+            tiles=tuple(pack.tiles for pack in packs),
+            order=self._tensor(shape, torch.int64) if self._policy.unpad else None,
+            grids=self._tensor((tiles[-1], 2), torch.int64) if self._policy.patch else None,
+            fine=self._pixels(tiles[-1], fine) if (fine := self._policy.fine) else None,
+            spots=self._tensor((*shape, SPOT.itemsize), torch.uint8) if self.plan.located else None,
         )
         return Draft(batch=batch, packs=packs, tiles=tiles)
 
@@ -166,14 +172,15 @@ class Collator:
                 found.append(self._sample(part, place, text, held, pixels[used:]))
             except Exception as error:
                 raise self._stopped(batch.step, pack, member, error) from error
-            used += sum(found[-1].tiles)
+            used += sum(len(picture.tiles) for picture in found[-1].pictures)
         line = _Line(*(getattr(batch, name)[row].numpy() for name in _Line.__slots__))
-        tokens = line.write(found, self._policy.tokens)
+        tokens = line.write(found)
         if (tokens, used) != (pack.tokens, pack.tiles):
             raise CuveeError(
                 f"step {batch.step}: {tokens} tokens and {used} tiles loaded, {pack.tokens} and "
                 f"{pack.tiles} planned\nFix: run `cuvee plan` again"
             )
+        _beside(draft, row, found)
         return sum(sample.damaged for sample in found)
 
     def _sample(
@@ -181,25 +188,26 @@ class Collator:
     ) -> "_Sample":
         """Return a sample's tokens, cut as the plan counts on; its tiles become the first of `pixels`."""
         encoded = self._encoded(part)
-        tiles: list[int] = []
+        pictures: list[Picture] = []
         used = damaged = 0
         first, end = encoded.bounds[row], encoded.bounds[row + 1]
         for number, place in enumerate(encoded.places[first:end]):
             try:
-                count = len(decode(self._bytes(place, held), self._policy, pixels[used:]))
+                picture = look(self._bytes(place, held), self._policy, pixels[used:])
             except (OSError, ValueError, RuntimeError, CuveeError) as error:
                 if self.on_damage == "stop":
                     image_id = self._row(part, row, "image_ids")[number]
                     raise CuveeError(f"picture {image_id}: {error}") from error
                 damaged += 1
                 width, height = (self._row(part, row, name)[number] for name in _SIZES)
-                count = int(self._policy.tiles([width], [height])[0])
-                pixels[used : used + count].fill_(GREY)
-            tiles.append(count)
-            used += count
-        ids, mask = from_bytes(text or encoded.texts[row])
-        ids, mask = truncate(ids, mask, self._length - used * self._policy.tokens)
-        return _Sample(ids, np.zeros_like(mask) if damaged else mask, tiles, damaged)
+                picture = blank(width, height, self._policy, pixels[used:])
+            pictures.append(picture)
+            used += len(picture.tiles)
+        data = text or encoded.texts[row]
+        room = self._length - sum(picture.visual for picture in pictures)
+        ids, mask = truncate(*from_bytes(data), room)
+        mask = np.zeros_like(mask) if damaged else mask
+        return _Sample(ids, mask, pictures, spots_of(data), damaged)
 
     def _bytes(self, place: int, held: Fetched | None) -> memoryview:
         if place < 0:
@@ -262,8 +270,9 @@ class _Sample(NamedTuple):
     ids: NDArray[np.int32]
     mask: NDArray[np.bool_]
     """Nothing is learnt of a sample with a damaged picture."""
-    tiles: list[int]
-    """Of each picture."""
+    pictures: list[Picture]
+    spots: Spots
+    """What its location tokens point at; where it was cut short, more than it still has."""
     damaged: int
     """Pictures that were substituted."""
 
@@ -277,21 +286,41 @@ class _Line:
     positions: NDArray[np.int64]
     segments: NDArray[np.int32]
 
-    def write(self, samples: Sequence[_Sample], visual: int) -> int:
-        """Write samples one after the other, tiles as `visual` tokens each; return how many tokens.
+    def write(self, samples: Sequence[_Sample]) -> int:
+        """Write samples one after the other, pictures as visual tokens; return how many tokens.
 
         All together: a pack has many short samples, and each call to NumPy costs as much as one of them.
         """
         if not samples:
             return 0
-        tiles = [count * visual for sample in samples for count in sample.tiles]
-        lengths = [len(s.ids) - len(s.tiles) + sum(s.tiles) * visual for s in samples]
+        visual = [[picture.visual for picture in sample.pictures] for sample in samples]
+        lengths = [len(s.ids) - len(v) + sum(v) for s, v in zip(samples, visual, strict=True)]
         ids = np.concatenate([s.ids for s in samples])
         mask = np.concatenate([s.mask for s in samples])
-        tokens, learnt = spread(ids, mask, tiles)
+        tokens, learnt = spread(ids, mask, [count for some in visual for count in some])
         size, starts = len(tokens), np.cumsum(lengths) - lengths
         self.tokens[:size] = tokens
         self.labels[:size] = np.where(learnt, tokens, IGNORE)
         self.positions[:size] = np.arange(size) - np.repeat(starts, lengths)
         self.segments[:size] = np.repeat(np.arange(1, len(samples) + 1), lengths)
         return size
+
+
+def _beside(draft: Draft, row: int, samples: Sequence[_Sample]) -> None:
+    """Write what some policies and conventions have beside tokens and pixels into a row."""
+    batch, pictures = draft.batch, [picture for sample in samples for picture in sample.pictures]
+    tokens = batch.tokens[row].numpy()
+    for number, picture in enumerate(pictures if batch.fine is not None else ()):
+        # One tile a picture.
+        assert batch.fine is not None
+        assert picture.fine is not None
+        batch.fine[draft.tiles[row] + number] = picture.fine[0]
+    if batch.grids is not None and pictures:
+        grids = [picture.grids for picture in pictures if picture.grids is not None]
+        batch.grids[draft.tiles[row] : draft.tiles[row + 1]] = torch.cat(grids)
+    if batch.order is not None:
+        batch.order[row].numpy()[tokens == IMAGE_TOKEN] = in_row(pictures)
+    if batch.spots is not None and samples:
+        kept = [s.spots[: int((s.ids == LOCATION).sum())] for s in samples]
+        raw = np.concatenate(kept).view(np.uint8).reshape(-1, SPOT.itemsize)
+        batch.spots[row].numpy()[tokens == LOCATION_TOKEN] = raw

@@ -2,6 +2,7 @@
 
 A row's data are n token ids as int32, little-endian, then n bytes of loss mask. A picture is the
 one id -1; the visual tokens that take its place depend on the image policy, not on the encoding.
+Where boxes are location tokens (-2), what they point at follows: k spots of 115 bytes, and k as int32.
 """
 
 import hashlib
@@ -33,13 +34,17 @@ from pipeline.prompt import (
     merged,
     render,
 )
+from pipeline.spots import LOCATION, LOCATION_MARK, NONE, PIX2EMB, SPOT, Spots, moved, take
 
 __all__ = [
+    "LOCATION",
     "PICTURE",
+    "Encoded",
     "Encoder",
     "EncoderConfig",
     "encode",
     "from_bytes",
+    "spots_of",
     "spread",
     "to_bytes",
     "truncate",
@@ -52,6 +57,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jin
 """What an encoding depends on; the fast tokenizer needs no other file."""
 Ids = NDArray[np.int32]
 Mask = NDArray[np.bool_]
+Encoded = tuple[Ids, Mask, Spots]
+"""Token ids, their loss mask, and what their location tokens point at."""
 BATCH = 1_000
 """Samples rendered and tokenised together, in parallel by the fast tokenizer."""
 ENCODERS = "encoders"
@@ -68,7 +75,7 @@ class EncoderConfig(BaseModel):
     tokenizer: Path
     """Local folder with `tokenizer.json` and a chat template, relative to the recipe."""
     boxes: str = "shikra"
-    """Convention for boxes as text."""
+    """Convention for boxes as text; `pix2emb` makes each box one location token."""
     system: str | None = None
     prompts: dict[str, tuple[str, ...]] = {}
     """Task -> instructions for its samples that show a picture and ask nothing, such as captions; each
@@ -155,54 +162,71 @@ class Encoder:
         backend = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
         backend.no_truncation()
         backend.no_padding()
-        backend.add_special_tokens([AddedToken(MARK, special=True, normalized=False)])
+        marks = [MARK, LOCATION_MARK] if self.config.boxes == PIX2EMB else [MARK]
+        backend.add_special_tokens([AddedToken(m, special=True, normalized=False) for m in marks])
         return backend
+
+    def _marked(self, ids: Sequence[int]) -> Ids:
+        """Return token ids with `PICTURE` and `LOCATION` in place of the marks."""
+        marked = np.array(ids, np.int32)
+        for mark, kind in ((MARK, PICTURE), (LOCATION_MARK, LOCATION)):
+            # Without location tokens, their mark is no token.
+            marked[marked == self._backend.token_to_id(mark)] = kind
+        return marked
 
     def prompt(self, row: Mapping[str, Any]) -> list[int]:
         """Return the token ids that ask a row's last question, `PICTURE` for each picture."""
+        ids, _ = self.located_prompt(row)
+        return ids
+
+    def located_prompt(self, row: Mapping[str, Any]) -> tuple[list[int], Spots]:
+        """Return the same, and what the location tokens in it point at."""
+        config, spots = self.config, NONE
         text = generation_prompt(
             row,
             self.tokenizer,
-            boxes=self.config.boxes,
-            system=self.config.system,
-            prompts=self.config.prompts,
+            boxes=config.boxes,
+            system=config.system,
+            prompts=config.prompts,
         )
+        if config.boxes == PIX2EMB:
+            text, _, spots = take(text, row)
         found = self._backend.encode(text, add_special_tokens=False)
-        mark = self._backend.token_to_id(MARK)
-        return [PICTURE if token == mark else token for token in found.ids]
+        return self._marked(found.ids).tolist(), spots
 
     def encode(self, rows: Sequence[Mapping[str, Any]]) -> list[tuple[Ids, Mask]]:
         """Return the token ids and the loss mask of each row, both of one length.
 
         A conversation that the chat template refuses gives its picture marks and no text.
         """
-        return self.encode_merged([[row] for row in rows])
+        return [(ids, mask) for ids, mask, _ in self.encode_merged([[row] for row in rows])]
 
-    def encode_merged(
-        self, groups: Sequence[Sequence[Mapping[str, Any]]]
-    ) -> list[tuple[Ids, Mask]]:
-        """Return the same for conversations of several rows that share one picture."""
-        mark = self._backend.token_to_id(MARK)
+    def encode_merged(self, groups: Sequence[Sequence[Mapping[str, Any]]]) -> list[Encoded]:
+        """Return the same and its spots for conversations of rows that share one picture."""
         rendered = [self._render(rows) for rows in groups]
-        texts = [found.text for found in rendered]
+        texts = [found.text for found, _ in rendered]
         encoded = self._backend.encode_batch(texts, add_special_tokens=False)
-        pairs = []
-        for text, tokens in zip(rendered, encoded, strict=True):
-            ids = np.array(tokens.ids, np.int32)
+        found = []
+        for (text, spots), tokens in zip(rendered, encoded, strict=True):
+            ids = self._marked(tokens.ids)
             mask = _learnt(np.array(tokens.offsets, np.int64).reshape(-1, 2), text.spans)
-            pictures = ids == mark
-            ids[pictures] = PICTURE
-            pairs.append((ids, mask & ~pictures))
-        return pairs
+            found.append((ids, mask & (ids != PICTURE), spots))
+        return found
 
-    def _render(self, rows: Sequence[Mapping[str, Any]]) -> Rendered:
+    def _render(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Rendered, Spots]:
         from jinja2 import TemplateError
 
         try:
             turns = merged(rows, BOXES[self.config.boxes], self.config.system, self.config.prompts)
-            return render(turns, self.tokenizer)
+            found = render(turns, self.tokenizer)
         except TemplateError:
-            return Rendered(text=MARK * int(rows[0]["n_images"]), spans=())
+            return Rendered(text=MARK * int(rows[0]["n_images"]), spans=()), NONE
+        if self.config.boxes != PIX2EMB:
+            return found, NONE
+        regions = [region for row in rows for region in row["regions"]]
+        text, taken, spots = take(found.text, {**rows[0], "regions": regions})
+        spans = tuple((moved(start, taken), moved(end, taken)) for start, end in found.spans)
+        return Rendered(text=text, spans=spans), spots
 
 
 def _learnt(offsets: NDArray[np.int64], spans: Sequence[tuple[int, int]]) -> Mask:
@@ -219,15 +243,31 @@ def _learnt(offsets: NDArray[np.int64], spans: Sequence[tuple[int, int]]) -> Mas
     return inside
 
 
-def to_bytes(ids: Ids, mask: Mask) -> bytes:
+def to_bytes(ids: Ids, mask: Mask, spots: Spots = NONE) -> bytes:
     """Return a row's `data`."""
-    return ids.astype("<i4").tobytes() + mask.astype(np.uint8).tobytes()
+    text = ids.astype("<i4").tobytes() + mask.astype(np.uint8).tobytes()
+    if not len(spots):
+        return text
+    return text + spots.tobytes() + np.array(len(spots), "<i4").tobytes()
 
 
 def from_bytes(data: bytes | memoryview) -> tuple[Ids, Mask]:
     """Return the token ids and the loss mask of a row's `data`, without copying them."""
-    count = len(data) // 5
+    count = (len(data) - _tail(data)) // 5
     return np.frombuffer(data, "<i4", count), np.frombuffer(data, np.bool_, count, offset=count * 4)
+
+
+def spots_of(data: bytes | memoryview) -> Spots:
+    """Return what the location tokens of a row's `data` point at, without copying it."""
+    tail = _tail(data)
+    return np.frombuffer(data, SPOT, tail // SPOT.itemsize, offset=len(data) - tail)
+
+
+def _tail(data: bytes | memoryview) -> int:
+    """Return the bytes after ids and loss mask. Both these and spots take multiples of five bytes."""
+    if len(data) % 5 == 0:
+        return 0
+    return int(np.frombuffer(data, "<i4", 1, offset=len(data) - 4)[0]) * SPOT.itemsize + 4
 
 
 def truncate(ids: Ids, mask: Mask, text: int) -> tuple[Ids, Mask]:
@@ -308,20 +348,20 @@ def _keep(tokenizer: Path, folder: Path) -> None:
 def _table(encoder: Encoder, samples: pl.DataFrame) -> pa.Table:
     rows = samples.select(COLUMNS).to_dicts()
     encoded = [
-        pair
+        found
         for first in range(0, len(rows), BATCH)
-        for pair in encoder.encode(rows[first : first + BATCH])
+        for found in encoder.encode_merged([[row] for row in rows[first : first + BATCH]])
     ]
     kept = ("sample_id", "split", "n_images", "widths", "heights", "image_ids")
     return encodings_table({name: samples[name].to_arrow() for name in kept}, encoded)
 
 
-def encodings_table(kept: Mapping[str, pa.Array], encoded: Sequence[tuple[Ids, Mask]]) -> pa.Table:
+def encodings_table(kept: Mapping[str, pa.Array], encoded: Sequence[Encoded]) -> pa.Table:
     """Return an encodings table of columns that are kept from elsewhere, and of the encoded rows."""
-    data = [to_bytes(ids, mask) for ids, mask in encoded]
+    data = [to_bytes(*found) for found in encoded]
     columns = dict(kept) | {
-        "n_tokens": pa.array([int((ids != PICTURE).sum()) for ids, _ in encoded], pa.int32()),
-        "n_loss": pa.array([int(mask.sum()) for _, mask in encoded], pa.int32()),
+        "n_tokens": pa.array([int((ids != PICTURE).sum()) for ids, _, _ in encoded], pa.int32()),
+        "n_loss": pa.array([int(mask.sum()) for _, mask, _ in encoded], pa.int32()),
         "size": pa.array([len(value) for value in data], pa.int32()),
         "data": pa.array(data, pa.binary()),
     }

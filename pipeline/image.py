@@ -7,6 +7,9 @@ filter, photographs differ by less than 3 of 255 grey levels on average, 99 % of
 """
 
 import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import simplejpeg
@@ -16,10 +19,29 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.policy import ImagePolicy
+from pipeline.policy import NEWLINE, ImagePolicy
 
 GREY = 128
 """Grey level around a letterboxed picture; transparency shows white."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """What a model gets of a picture under a policy."""
+
+    tiles: Tensor
+    """(tiles, 3, S, S) uint8; slices in reading order, overview last. Of tiles that keep their shape,
+    the patches in reading order fill the square row by row; what is left is grey."""
+    per_tile: int
+    """Features of a tile."""
+    visual: int
+    """Visual tokens."""
+    grids: Tensor | None = None
+    """(tiles, 2): columns and rows of patches, of tiles that keep their shape."""
+    order: NDArray[np.int64] | None = None
+    """(visual,), where padding is cut away: `ImagePolicy.reading`."""
+    fine: Tensor | None = None
+    """(1, 3, F, F) uint8: a finer look."""
 
 
 def decode(data: memoryview | bytes, policy: ImagePolicy, room: Tensor | None = None) -> Tensor:
@@ -31,21 +53,31 @@ def decode(data: memoryview | bytes, policy: ImagePolicy, room: Tensor | None = 
     Raises:
         ValueError, OSError: the bytes are no picture, or it has more tiles than there is room for.
     """
+    return look(data, policy, room).tiles
+
+
+def look(data: memoryview | bytes, policy: ImagePolicy, room: Tensor | None = None) -> Picture:
+    """Return what a model gets of a picture, its tiles as `decode` gives them."""
     picture = Image.open(io.BytesIO(data))
     orientation = picture.getexif().get(0x0112, 1)
     width, height = picture.size if orientation < 5 else picture.size[::-1]
+    seen = blank(width, height, policy, room, filled=False)
+    read = partial(_read, picture, data, orientation)
+    if policy.patch:
+        _shaped(read, seen.tiles, width, height, policy)
+        return seen
     columns, rows = policy.grid(width, height)
-    side, slices = policy.size, columns * rows
-    count = slices + (slices > 1)
-    tiles = pixels_of(count, side, side) if room is None else room[:count]
-    if len(tiles) < count:
-        raise ValueError(f"{width} x {height} pixels make {count} tiles, {len(tiles)} were planned")
+    side, tiles = policy.size, seen.tiles
     canvas = columns * side, rows * side
     inner = policy.inner(width, height, canvas)
-    pixels = _read(picture, data, orientation, inner)
-    if slices == 1:
+    # The finer look is a picture of its own scale: what both need is read.
+    finest = policy.inner(width, height, (policy.fine,) * 2) if policy.fine else inner
+    pixels = read(max(inner, finest))
+    if seen.fine is not None:
+        _place(pixels, finest, seen.fine)
+    if len(tiles) == 1:
         _place(pixels, inner, tiles)
-        return tiles
+        return seen
     whole = pixels_of(1, *canvas)
     _place(pixels, inner, whole)
     cut = whole.permute(0, 2, 3, 1).view(rows, side, columns, side, 3)
@@ -53,7 +85,89 @@ def decode(data: memoryview | bytes, policy: ImagePolicy, room: Tensor | None = 
     square = (side, side)
     shown = policy.inner(width, height, square) if policy.letterboxed_overview else square
     _place(pixels, shown, tiles[-1:])
-    return tiles
+    return seen
+
+
+def blank(
+    width: int,
+    height: int,
+    policy: ImagePolicy,
+    room: Tensor | None = None,
+    *,
+    filled: bool = True,
+) -> Picture:
+    """Return grey in place of a picture of this size, or, not `filled`, room for it.
+
+    Raises:
+        ValueError: it has more tiles than there is room for.
+    """
+    count = int(policy.tiles([width], [height])[0])
+    tiles = pixels_of(count, policy.size, policy.size) if room is None else room[:count]
+    if len(tiles) < count:
+        raise ValueError(f"{width} x {height} pixels make {count} tiles, {len(tiles)} were planned")
+    fine = pixels_of(1, policy.fine, policy.fine) if policy.fine else None
+    if filled:
+        for pixels in (tiles, fine):
+            if pixels is not None:
+                pixels.fill_(GREY)
+    return Picture(
+        tiles=tiles,
+        per_tile=policy.tokens,
+        visual=int(policy.visual([width], [height])[0]) if policy.unpad else count * policy.tokens,
+        grids=torch.tensor(policy.patches(width, height)) if policy.patch else None,
+        order=policy.reading(width, height) if policy.unpad else None,
+        fine=fine,
+    )
+
+
+def in_row(pictures: Sequence[Picture]) -> NDArray[np.int64]:
+    """Return `order` of pictures one after the other, whose features are numbered through."""
+    numbers, first = [np.zeros(0, np.int64)], 0
+    for picture in pictures:
+        assert picture.order is not None
+        numbers.append(np.where(picture.order == NEWLINE, NEWLINE, picture.order + first))
+        first += len(picture.tiles) * picture.per_tile
+    return np.concatenate(numbers)
+
+
+def _shaped(
+    read: Callable[[tuple[int, int]], Tensor],
+    tiles: Tensor,
+    width: int,
+    height: int,
+    policy: ImagePolicy,
+) -> None:
+    """Write slices of their own shape, and an overview of its own, into square tiles."""
+    assert policy.patch
+    shapes, (columns, rows) = policy.patches(width, height), policy.grid(width, height)
+    across, down = (count * policy.patch for count in shapes[0])
+    pixels = read((columns * across, rows * down))
+    whole = pixels_of(1, columns * across, rows * down)
+    _resize(pixels, whole)
+    slices = _cut(whole, columns, rows)
+    for tile, one in zip(tiles, slices, strict=False):
+        _lay(one, tile, policy.patch)
+    if len(tiles) > len(slices):
+        overview = pixels_of(1, *(count * policy.patch for count in shapes[-1]))
+        _resize(pixels, overview)
+        _lay(overview[0], tiles[-1], policy.patch)
+
+
+def _cut(grid: Tensor, columns: int, rows: int) -> Tensor:
+    """(1, 3, rows * H, columns * W) -> (rows * columns, 3, H, W), in reading order."""
+    high, wide = grid.shape[2] // rows, grid.shape[3] // columns
+    tiles = grid.reshape(3, rows, high, columns, wide).permute(1, 3, 0, 2, 4)
+    return tiles.reshape(rows * columns, 3, high, wide)
+
+
+def _lay(one: Tensor, tile: Tensor, patch: int) -> None:
+    """Lay the patches of a slice of any shape, (3, H, W), one after the other into a square tile."""
+    across = tile.shape[2] // patch
+    patches = _cut(one[None], one.shape[2] // patch, one.shape[1] // patch)
+    cells = torch.full((across**2, *patches.shape[1:]), GREY, dtype=torch.uint8)
+    cells[: len(patches)] = patches
+    whole = cells.view(across, across, *patches.shape[1:]).permute(2, 0, 3, 1, 4)
+    tile.copy_(whole.reshape(tile.shape))
 
 
 def pixels_of(count: int, width: int, height: int) -> Tensor:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from catalog import Catalog
 from catalog.parts import Part, write_part
 from pipeline.draws import seed_of, splitmix
-from pipeline.encode import COLUMNS, Encoder, Ids, Mask, encodings_table, from_bytes
+from pipeline.encode import COLUMNS, Encoded, Encoder, encodings_table, from_bytes, spots_of
 from pipeline.ingest import CHUNK_RECORDS
 from pipeline.mixture import Mixture, Share
 from pipeline.where import wanted_rows
@@ -100,9 +100,10 @@ def _tables(
     files = [Part(file) for file in base]
     ends = np.cumsum([len(part) for part in files])
 
-    def encoded(row: int) -> tuple[Ids, Mask]:
+    def encoded(row: int) -> Encoded:
         file = int(np.searchsorted(ends, row, side="right"))
-        return from_bytes(files[file][row - int(ends[file]) + len(files[file])])
+        data = files[file][row - int(ends[file]) + len(files[file])]
+        return *from_bytes(data), spots_of(data)
 
     tables = []
     for first in range(0, len(groups), CHUNK_RECORDS):
@@ -127,10 +128,10 @@ def _groups(
     """Return the rows of each conversation, conversations in the order of their first rows."""
     last = pl.col("messages").list.last().struct.field("role")
     apart = pl.col("messages").list.eval(pl.element().struct.field("role") == "system").list.any()
-    room = mixture.packing.tokens - mixture.image.tokens * mixture.image.tiles(
+    room = mixture.packing.tokens - mixture.image.visual(
         rows["widths"].list.first().fill_null(1).to_numpy(),
         rows["heights"].list.first().fill_null(1).to_numpy(),
-    ).astype(np.int64)
+    )
     frame = rows.select(
         pl.int_range(pl.len()).alias("row"),
         "split",

@@ -19,6 +19,7 @@ from catalog.errors import UserError
 from pipeline.encode import ENCODERS
 from pipeline.mixture import Mixture
 from pipeline.planner import HEADER, build
+from pipeline.spots import PIX2EMB
 from pipeline.windows import COLUMNS
 
 KEPT_GROUPS = 2
@@ -129,6 +130,11 @@ class Plan:
     @property
     def packs_per_step(self) -> int:
         return int(self.header["recipe"]["packing"]["packs_per_step"])
+
+    @property
+    def located(self) -> bool:
+        """Whether boxes are location tokens (`pipeline.spots`)."""
+        return str(self.header["recipe"]["encoder"]["boxes"]) == PIX2EMB
 
     @property
     def steps(self) -> int:

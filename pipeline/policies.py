@@ -15,10 +15,15 @@ POLICIES = {
     "clip-448": ImagePolicy(size=448, tokens=1024),
     "llava-1.5": ImagePolicy(kind="pad", size=336, tokens=576),
     "llava-next": ImagePolicy(kind="anyres", size=336, tokens=576),
+    "llava-next-unpad": ImagePolicy(kind="anyres", size=336, tokens=576, unpad=True),
     "qwen-vl": ImagePolicy(size=448, tokens=256),
     "internvl-1.5": ImagePolicy(kind="slices", size=448, tokens=256, max_slices=12),
     "minicpm-v-2.5": ImagePolicy(kind="adaptive", size=448, tokens=96, max_slices=9),
     "minicpm-v-2.6": ImagePolicy(kind="adaptive", size=448, tokens=64, max_slices=9),
+    "minicpm-v-2.6-shaped": ImagePolicy(
+        kind="adaptive", size=448, tokens=64, max_slices=9, patch=14
+    ),
+    "cogagent": ImagePolicy(size=224, tokens=256, fine=1120),
     "sphinx": ImagePolicy(kind="fixed", size=224, tokens=256),
     "mm1": ImagePolicy(kind="fixed", size=672, tokens=144),
 }
@@ -75,7 +80,7 @@ def describe(width: int, height: int, policy: ImagePolicy) -> dict[str, object]:
         "columns": columns,
         "rows": rows,
         "tiles": tiles,
-        "tokens": tiles * policy.tokens,
+        "tokens": int(policy.visual([width], [height])[0]),
         "frames": [[round(edge, 2) for edge in box] for box in policy.frames(width, height)],
     }
 

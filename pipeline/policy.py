@@ -1,20 +1,35 @@
 """How a picture becomes tiles, and how many visual tokens it costs: arithmetic only, no pixels."""
 
 import hashlib
+import math
 from functools import cached_property
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
-from pipeline.slicing import all_grids, most_effective, nearest_area, nearest_shape
+from pipeline.slicing import all_grids, most_effective, nearest_area, nearest_shape, unpadded
 
 _BLOCK = 32_768
 """Pictures looked at together: their numbers stay in the processor's cache."""
 _ANYRES = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 """LLaVA-NeXT: two tiles, four, or three in a line."""
+NEWLINE = -1
+"""Stands for the end of a row of features."""
+_LATER = ("unpad", "patch", "fine")
+"""Settings that came later: plans made without them keep their ids."""
 Box = tuple[float, float, float, float]
+Span = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""First, and how many."""
 
 
 class ImagePolicy(BaseModel):
@@ -34,6 +49,31 @@ class ImagePolicy(BaseModel):
     """Largest number of slices, without the overview."""
     shapes: tuple[tuple[PositiveInt, PositiveInt], ...] = ()
     """(columns, rows) to choose from, of `anyres` and `fixed`; by default LLaVA-NeXT's five, or 2 x 2."""
+
+    unpad: bool = False
+    """Of `anyres`: features of the padding are cut away, each row of the others ends in a newline token,
+    and the overview comes first, as in LLaVA-NeXT. `tokens` is a square: those of a tile's rows."""
+    patch: int | None = Field(default=None, ge=1)
+    """Of `adaptive`: each slice keeps its aspect ratio, in whole patches of so many pixels a side, on an
+    area of at most a tile, as in MiniCPM-V; positions are interpolated to it."""
+    fine: int | None = Field(default=None, ge=1)
+    """Of one tile: side, in pixels, of a finer look at the same picture for a run's `fine` branch, as in
+    CogAgent; it costs no tokens."""
+
+    @model_validator(mode="after")
+    def _later_fits(self) -> Self:
+        if self.unpad and (self.kind != "anyres" or math.isqrt(self.tokens) ** 2 != self.tokens):
+            raise ValueError("`unpad` is for anyres, with a square number of tokens a tile")
+        if self.patch and (self.kind != "adaptive" or self.size % self.patch):
+            raise ValueError("`patch` is for adaptive, and divides `size`")
+        if self.fine and self.kind not in ("resize", "pad"):
+            raise ValueError("`fine` is for resize and pad: a finer look for each tile")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_later(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        return {n: v for n, v in values.items() if v or n not in _LATER}
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
@@ -87,6 +127,64 @@ class ImagePolicy(BaseModel):
             block = slice(first, first + _BLOCK)
             tiles[block] = slices[self._choose(w[block], h[block])]
         return tiles
+
+    def visual(self, widths: ArrayLike, heights: ArrayLike) -> NDArray[np.int64]:
+        """Return the number of visual tokens of pictures of these sizes.
+
+        >>> ImagePolicy(kind="anyres", size=336, tokens=576, unpad=True).visual([1000], [500])
+        array([1752])
+        """
+        tiles = self.tiles(widths, heights).astype(np.int64)
+        if not self.unpad:
+            return tiles * self.tokens
+        w, h = np.asarray(widths, np.int64), np.asarray(heights, np.int64)
+        rows, columns = self._kept(w, h)
+        overview = np.where(tiles > 1, self.tokens, 0)
+        count: NDArray[np.int64] = rows[1] * (columns[1] + 1) + overview
+        return count
+
+    def reading(self, width: int, height: int) -> NDArray[np.int64]:
+        """Return which feature stands at each visual token of a picture whose padding is cut away.
+
+        Features are numbered through its tiles; `NEWLINE` ends a row.
+        """
+        side, (columns, _) = math.isqrt(self.tokens), self.grid(width, height)
+        (top, high), (left, wide) = (
+            (int(first[0]), int(count[0]))
+            for first, count in self._kept(np.array([width]), np.array([height]))
+        )
+        row = np.arange(top, top + high)[:, None]
+        column = np.arange(left, left + wide)[None]
+        tile = row // side * columns + column // side
+        kept = tile * self.tokens + row % side * side + column % side
+        lines = np.hstack([kept, np.full((high, 1), NEWLINE)]).ravel()
+        tiles = int(self.tiles([width], [height])[0])
+        overview = np.arange(self.tokens) + (tiles - 1) * self.tokens
+        return np.concatenate([overview, lines]) if tiles > 1 else lines
+
+    def _kept(self, widths: NDArray[np.int64], heights: NDArray[np.int64]) -> tuple[Span, Span]:
+        """Return which rows and columns of a grid's features show some of the picture."""
+        grids = np.array(self.grids, np.int64)[self._choose(widths, heights)]
+        side = math.isqrt(self.tokens)
+        return unpadded(widths, heights, grids[:, 0] * side, grids[:, 1] * side)
+
+    def patches(self, width: int, height: int) -> tuple[tuple[int, int], ...]:
+        """Return columns and rows of patches of each tile that keeps its shape; overview last.
+
+        >>> ImagePolicy(kind="adaptive", size=448, max_slices=9, patch=14).patches(1344, 448)
+        ((32, 32), (32, 32), (32, 32), (55, 18))
+        """
+        assert self.patch
+        columns, rows = self.grid(width, height)
+        cells = (self.size // self.patch) ** 2
+
+        def near(across: int, down: int) -> tuple[int, int]:
+            wide = min(max(round(math.sqrt(cells * across / down)), 1), cells)
+            return wide, min(max(round(wide * down / across), 1), cells // wide)
+
+        slices = columns * rows
+        each = (near(width * rows, height * columns),) * slices
+        return (*each, near(width, height)) if slices > 1 else each
 
     def inner(self, width: int, height: int, canvas: tuple[int, int]) -> tuple[int, int]:
         """Return width and height, in pixels, of a picture on a canvas: all of it, or letterboxed."""

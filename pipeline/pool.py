@@ -1,6 +1,6 @@
 """What an entry of a recipe can draw: its sources' samples as a few numbers each.
 
-Read from the encodings files, some files at a time: about 32 bytes of memory a sample.
+Read from the encodings files, some files at a time: about 36 bytes of memory a sample.
 """
 
 import hashlib
@@ -42,8 +42,8 @@ class Pool:
     tiles: NDArray[np.int32]
     members: NDArray[np.int32]
     """Samples: more than 1 where turns were merged."""
-    visual: int
-    """Tokens of a tile."""
+    visual: NDArray[np.int32]
+    """Visual tokens."""
     left_out: dict[str, int]
     """Reason -> samples that cannot be drawn: `unlearnt` and `overlong`."""
     truncated: int
@@ -59,7 +59,7 @@ class Pool:
     @property
     def tokens(self) -> NDArray[np.int64]:
         """Text and visual tokens."""
-        return self.text + self.tiles.astype(np.int64) * self.visual
+        return self.text.astype(np.int64) + self.visual
 
     def unit(self, name: Unit) -> NDArray[np.int64]:
         """Return what each sample weighs in a unit."""
@@ -71,7 +71,7 @@ class Pool:
             case "text_tokens":
                 return self.text.astype(np.int64)
             case "visual_tokens":
-                return self.tiles.astype(np.int64) * self.visual
+                return self.visual.astype(np.int64)
             case "all_tokens":
                 return self.tokens
             case "loss_tokens":
@@ -136,21 +136,20 @@ def _read(
     if merged:
         members = frame["members"].list.len().cast(pl.Int32).to_numpy()
     text, loss, images = (frame[name].to_numpy() for name in columns[:3])
-    tiles = np.zeros(len(frame), np.int32)
+    tiles, visual = np.zeros(len(frame), np.int32), np.zeros(len(frame), np.int64)
     shown = images > 0
-    flat = policy.tiles(
-        frame["widths"].explode(empty_as_null=False).to_numpy(),
-        frame["heights"].explode(empty_as_null=False).to_numpy(),
-    )
-    if len(flat):
+    sizes = [frame[side].explode(empty_as_null=False).to_numpy() for side in ("widths", "heights")]
+    if len(sizes[0]):
         first = np.cumsum(images[shown]) - images[shown]
-        tiles[shown] = np.add.reduceat(flat, first)
+        tiles[shown] = np.add.reduceat(policy.tiles(*sizes), first)
+        visual = tiles.astype(np.int64) * policy.tokens
+        if policy.unpad:
+            visual[shown] = np.add.reduceat(policy.visual(*sizes), first)
     place = np.repeat(np.array([number for number, _, _ in parts], np.uint32), counts)
     row = np.concatenate([np.arange(count, dtype=np.uint32) for count in counts])
     base = np.repeat(np.array([_file_key(file) for _, file, _ in parts], np.uint64), counts)
     chosen = np.ones(len(frame), np.bool_) if wanted is None else wanted
     learnt = chosen & (loss > 0)
-    visual = tiles.astype(np.int64) * policy.tokens
     over = learnt & ((text + visual > packing.tokens) | (tiles > packing.tiles))
     keep, truncated = learnt & ~over, 0
     if packing.overlong == "truncate":
@@ -169,7 +168,7 @@ def _read(
         images=images[keep],
         tiles=tiles[keep],
         members=members[keep],
-        visual=policy.tokens,
+        visual=visual[keep].astype(np.int32),
         left_out={
             "unlearnt": int(members[chosen & (loss <= 0) & ~over].sum()),
             "overlong": int(members[over & ~keep].sum()),
@@ -205,10 +204,9 @@ def _cut(
 def _joined(pools: Sequence[Pool], mixture: Mixture) -> Pool:
     if len(pools) == 1:
         return pools[0]
-    names = ("part", "row", "key", "text", "loss", "images", "tiles", "members")
+    names = ("part", "row", "key", "text", "loss", "images", "tiles", "members", "visual")
     return Pool(
         **{name: np.concatenate([getattr(pool, name) for pool in pools]) for name in names},
-        visual=mixture.image.tokens,
         left_out={
             reason: sum(pool.left_out[reason] for pool in pools)
             for reason in ("unlearnt", "overlong")

@@ -7,6 +7,7 @@ from typing import Any
 from catalog.errors import UserError
 from catalog.record import IMAGE, REGION_MARK
 from pipeline.boxes import BOXES, Box, BoxFormat
+from pipeline.spots import unspell
 
 MARK = "\ufdd0"
 """Stands where a picture stands: a Unicode noncharacter, which no exchanged text may hold."""
@@ -72,7 +73,7 @@ def conversation(
     turns = [
         Turn(
             role=message["role"],
-            content=message["content"].replace(MARK, "\ufffd"),
+            content=unspell(message["content"].replace(MARK, "\ufffd")),
             loss=message["role"] == "assistant" and message["loss"] is not False,
         )
         for message in row["messages"]

@@ -80,3 +80,21 @@ def nearest_area(widths: Sizes, heights: Sizes, grids: Grids, size: int) -> Choi
         np.copyto(best, distance, where=take)
         np.copyto(chosen, number, where=take, casting="unsafe")
     return chosen
+
+
+def unpadded(
+    widths: Sizes, heights: Sizes, columns: Sizes, rows: Sizes
+) -> tuple[tuple[Sizes, Sizes], tuple[Sizes, Sizes]]:
+    """Return the first row and the number of rows, then of columns, that a letterboxed picture fills.
+
+    `unpad_image` of LLaVA-NeXT: what is cut away is the same on both sides.
+
+    >>> one, two = np.array([1]), np.array([2])
+    >>> unpadded(two, one, 48 * one, 48 * one)
+    ((array([12]), array([24])), (array([0]), array([48])))
+    """
+    wider = widths * rows > heights * columns
+    high = np.where(wider, heights * columns // widths, rows)
+    wide = np.where(wider, columns, widths * rows // heights)
+    top, left = (rows - high) // 2, (columns - wide) // 2
+    return (top, rows - 2 * top), (left, columns - 2 * left)

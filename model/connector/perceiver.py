@@ -6,8 +6,9 @@ https://arxiv.org/abs/2405.02246, section 3.2: an MLP to the language model's wi
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from model.connector.attention import Attention, FeedForward
+from model.connector.attention import Attention, FeedForward, present
 from model.connector.config import Perceiver
 
 
@@ -24,12 +25,17 @@ class PerceiverConnector(nn.Module):
         self.layers = nn.ModuleList(_Layer(language, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(language)
 
-    def forward(self, patches: Tensor) -> Tensor:
-        """(N, P, vision) -> (N, queries, language)."""
+    def forward(self, patches: Tensor, grids: Tensor | None = None) -> Tensor:
+        """(N, P, vision) -> (N, queries, language); the first patches are of a grid, others not seen."""
         features = self.features(patches)
+        seen = None
+        if grids is not None:
+            seen = functional.pad(
+                present(grids, patches.shape[1]), (0, len(self.queries)), value=True
+            )
         asking = self.queries.expand(len(patches), -1, -1)
         for layer in self.layers:
-            asking = layer(asking, features)
+            asking = layer(asking, features, seen)
         tokens: Tensor = self.norm(asking)
         return tokens
 
@@ -42,9 +48,9 @@ class _Layer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.feed = FeedForward(width)
 
-    def forward(self, queries: Tensor, features: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, features: Tensor, seen: Tensor | None) -> Tensor:
         asking = self.norm_queries(queries)
-        seen = torch.cat([self.norm_features(features), asking], dim=1)
-        queries = queries + self.attention(asking, seen, seen)
+        asked = torch.cat([self.norm_features(features), asking], dim=1)
+        queries = queries + self.attention(asking, asked, asked, seen)
         out: Tensor = queries + self.feed(self.norm(queries))
         return out

@@ -6,7 +6,7 @@ BLIP-2, https://arxiv.org/abs/2301.12597, section 3.1; norms follow the sums, as
 import torch
 from torch import Tensor, nn
 
-from model.connector.attention import Attention, FeedForward
+from model.connector.attention import Attention, FeedForward, present
 from model.connector.config import QFormer
 
 
@@ -24,12 +24,13 @@ class QFormerConnector(nn.Module):
         )
         self.project = nn.Linear(config.width, language)
 
-    def forward(self, patches: Tensor) -> Tensor:
-        """(N, P, vision) -> (N, queries, language)."""
+    def forward(self, patches: Tensor, grids: Tensor | None = None) -> Tensor:
+        """(N, P, vision) -> (N, queries, language); the first patches are of a grid, others not seen."""
+        seen = None if grids is None else present(grids, patches.shape[1])
         features = self.norm_features(patches)
         states = self.norm_queries(self.queries).expand(len(patches), -1, -1)
         for layer in self.layers:
-            states = layer(states, features)
+            states = layer(states, features, seen)
         tokens: Tensor = self.project(states)
         return tokens
 
@@ -43,9 +44,9 @@ class _Layer(nn.Module):
             self.cross, self.norm_cross = Attention(width, heads, features), nn.LayerNorm(width)
         self.feed, self.norm = FeedForward(width), nn.LayerNorm(width)
 
-    def forward(self, states: Tensor, features: Tensor) -> Tensor:
+    def forward(self, states: Tensor, features: Tensor, seen: Tensor | None) -> Tensor:
         states = self.norm_own(states + self.own(states, states, states))
         if self.looks:
-            states = self.norm_cross(states + self.cross(states, features, features))
+            states = self.norm_cross(states + self.cross(states, features, features, seen))
         out: Tensor = self.norm(states + self.feed(states))
         return out

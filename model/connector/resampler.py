@@ -8,8 +8,9 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from model.connector.attention import Attention, places
+from model.connector.attention import Attention, lattice, present
 from model.connector.config import Resampler
 
 
@@ -28,19 +29,28 @@ class ResamplerConnector(nn.Module):
         self.norm = nn.LayerNorm(language)
         self.project = nn.Linear(language, language, bias=False)
 
-    def forward(self, patches: Tensor) -> Tensor:
-        """(N, P, vision) -> (N, grid**2, language)."""
-        side = math.isqrt(patches.shape[1])
+    def forward(self, patches: Tensor, grids: Tensor | None = None) -> Tensor:
+        """(N, P, vision) -> (N, grid**2, language); the first patches are of a grid, others not seen."""
         features = self.norm_features(self.features(patches))
-        asking = self.norm_queries(self.queries)
-        asking = asking + self._places(self.config.grid, side, asking)
+        if grids is None:
+            side = math.isqrt(patches.shape[1])
+            grids = torch.full((1, 2), side, device=patches.device)
+        shapes, which = torch.unique(grids, dim=0, return_inverse=True)
+        codes = [self._places(c, r, patches.shape[1]) for c, r in shapes.tolist()]
+        mine, theirs = zip(*codes, strict=True)
+        asking = self.norm_queries(self.queries) + torch.stack(mine)[which].to(features)
         seen = self.attention(
             asking.expand(len(patches), -1, -1),
-            features + self._places(side, side, features),
+            features + torch.stack(theirs)[which].to(features),
             features,
+            present(grids, patches.shape[1]) if len(grids) == len(patches) else None,
         )
         tokens: Tensor = self.project(self.norm(seen))
         return tokens
 
-    def _places(self, side: int, extent: int, like: Tensor) -> Tensor:
-        return places(side, self.width, extent=extent).to(like)
+    def _places(self, columns: int, rows: int, cells: int) -> tuple[Tensor, Tensor]:
+        """Return codes of the queries, and of the cells of such a grid: two grids over one tile."""
+        extent, grid = (columns, rows), self.config.grid
+        theirs = lattice(extent, self.width, extent=extent)
+        padded = functional.pad(theirs, (0, 0, 0, cells - len(theirs)))
+        return lattice((grid, grid), self.width, extent=extent), padded

@@ -116,7 +116,7 @@ class Rows:
         ]
         source = Path(str(self.plan.header["parts"][part])).parent.name.removeprefix("source=")
         kept = ("split", "native_id", "file", "license")
-        visual = self._policy.tiles(row["widths"], row["heights"]) * self._policy.tokens
+        visual = self._policy.visual(row["widths"], row["heights"])
         unfolded, learnt = unfold(ids, mask, visual.tolist(), self._length)
         return Drawn(
             step=step,

@@ -83,4 +83,5 @@ def batch_of(rows: list[list[Sample]], length: int) -> Batch:
         packs=tuple(range(len(rows))),
         loss_tokens=int((labels != IGNORE).sum()),
         samples=sum(len(samples) for samples in rows),
+        tiles=tuple(sum(len(tiles) for _, tiles in samples) for samples in rows),
     )

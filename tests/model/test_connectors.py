@@ -17,7 +17,7 @@ from model.connector.build import KINDS, build_connector, cost
 from model.connector.config import Connector
 from model.connector.merge import merge_patches
 from model.vlm import CuveeModel
-from pipeline.batch import IMAGE_TOKEN
+from pipeline.batch import IMAGE_TOKEN, asking
 from tests.model.models import VISION, batch_of, sample, tiny, values
 from tests.model.test_vlm import sharp, states
 
@@ -187,6 +187,6 @@ def test_run_files_and_models_use_the_same_union() -> None:
     assert run.connector == config("qformer")
     assert tiny(connector={"merge": 2}).connector.config.kind == "mlp"
     visual = tiny(connector=CHOICES["region"]).embed(
-        torch.tensor([[IMAGE_TOKEN] * 4]), torch.zeros(1, 3, 16, 16)
+        asking([[IMAGE_TOKEN] * 4], torch.zeros(1, 3, 16, 16))
     )
     assert visual.shape == (1, 4, 32)

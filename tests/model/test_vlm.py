@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.utils import is_flash_attn_2_available
+from transformers.utils.import_utils import is_flash_attn_2_available
 
 from catalog.errors import UserError
 from model.config import RunConfig
-from model.engine import to_device
+from model.generate import generate
 from model.language import ENDS
 from model.vlm import CuveeModel
-from pipeline.batch import IMAGE_TOKEN, Batch
+from pipeline.batch import IMAGE_TOKEN, Batch, asking
 from pipeline.policy import ImagePolicy
 from tests.model.models import LANGUAGE, SIDE, VISION, VOCABULARY, batch_of, sample, tiny, values
 
@@ -98,7 +98,9 @@ def varlen_twin(
     assert max_length_q == max(end - start for start, end in pairwise(bounds))
     pieces = [
         functional.scaled_dot_product_attention(
-            *(tensor[:, :, start:end] for tensor in (query, key, value)),
+            query[:, :, start:end],
+            key[:, :, start:end],
+            value[:, :, start:end],
             is_causal=True,
             enable_gqa=True,
         )
@@ -124,10 +126,8 @@ def test_rows_joined_without_padding_have_the_same_loss_and_gradients(
     AttentionInterface.register("flash_twin", varlen_twin)
     AttentionMaskInterface.register("flash_twin", lambda *_, **__: None)
     model = sharp(tiny(language={"config": {**LANGUAGE, "hidden_size": 64}})).to(device, kind)
-    batch = to_device(
-        batch_of([[sample(9, 1, 0), sample(5, 0, 1)], [], [sample(7, 2, 2)]], 40),
-        torch.device(device),
-    )
+    batch = batch_of([[sample(9, 1, 0), sample(5, 0, 1)], [], [sample(7, 2, 2)]], 40)
+    batch = batch.to(torch.device(device))
 
     def learnt() -> tuple[float, list[torch.Tensor]]:
         model.zero_grad()
@@ -182,16 +182,19 @@ def test_batched_generation_is_greedy_search_without_a_cache() -> None:
     for ids, pictures in prompts:
         tokens = list(ids)
         for _ in range(8):
-            inputs = model.embed(torch.tensor([tokens]), pictures)
+            inputs = model.embed(asking([tokens], pictures))
             logits = model.language(inputs_embeds=inputs, use_cache=False).logits
             tokens.append(int(logits[0, -1].argmax()))
         expected.append(tokens[len(ids) :])
     asked = [tokens for tokens, _ in prompts]
     never = min(set(range(VOCABULARY)) - {token for answer in expected for token in answer})
-    assert model.generate(asked, pixels, max_new_tokens=8, eos=never) == expected
+    batch = asking(asked, pixels)
+    said = generate(model, batch, max_new_tokens=8, eos=never)
+    assert [answer.tokens for answer in said] == expected
     end = expected[0][3]
     cut = [answer[: answer.index(end)] if end in answer else answer for answer in expected]
-    assert model.generate(asked, pixels, max_new_tokens=8, eos=[never, end]) == cut
+    said = generate(model, batch, max_new_tokens=8, eos=[never, end])
+    assert [answer.tokens for answer in said] == cut
 
 
 @pytest.mark.parametrize("kind", ["sdpa", "clip", "llama"])
@@ -238,14 +241,14 @@ def test_what_does_not_fit_is_explained_with_numbers(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="train to the end first"):
         CuveeModel.load(tmp_path)
     with pytest.raises(ValueError, match="3 places for visual tokens, 4 visual tokens"):
-        tiny().embed(torch.tensor([[1] + [IMAGE_TOKEN] * 3]), torch.zeros(1, 3, SIDE, SIDE))
+        tiny().embed(asking([[1] + [IMAGE_TOKEN] * 3], torch.zeros(1, 3, SIDE, SIDE)))
 
 
 def test_another_tile_size_interpolates_the_positions(tmp_path: Path) -> None:
     tiny().save(tmp_path / "model")
     config = RunConfig.model_validate(values(vision={"path": str(tmp_path / "model/vision")}))
     model = CuveeModel.build(config, ImagePolicy(size=24, tokens=9), VOCABULARY)
-    visual = model.embed(torch.tensor([[IMAGE_TOKEN] * 9]), torch.zeros(1, 3, 24, 24))
+    visual = model.embed(asking([[IMAGE_TOKEN] * 9], torch.zeros(1, 3, 24, 24)))
     assert visual.shape == (1, 9, 32)
 
 

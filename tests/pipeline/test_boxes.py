@@ -35,6 +35,7 @@ REFERENCE = {
     "paligemma": "<loc0256><loc0102><loc0767><loc0512>",
     "svit": "[0.1, 0.25, 0.5, 0.75]",
     "llava": "[0.1, 0.31, 0.5, 0.69]",
+    "pix2emb": "<loc>0.10000,0.25000,0.50000,0.75000</loc>",
 }
 """The case as each convention spells it."""
 

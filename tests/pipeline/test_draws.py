@@ -24,6 +24,7 @@ def pool(count: int, seed: int, *, pictures: bool = True) -> Pool:
     random = np.random.default_rng(seed)
     images = random.integers(0, 3, count, dtype=np.int32) * pictures
     text = random.lognormal(4, 1, count).astype(np.int32) + 2
+    tiles = images * random.integers(1, 8, count, dtype=np.int32)
     return Pool(
         part=np.zeros(count, np.uint32),
         row=np.arange(count, dtype=np.uint32),
@@ -31,9 +32,9 @@ def pool(count: int, seed: int, *, pictures: bool = True) -> Pool:
         text=text,
         loss=np.maximum(text // 3, 1).astype(np.int32),
         images=images,
-        tiles=images * random.integers(1, 8, count, dtype=np.int32),
+        tiles=tiles,
         members=np.ones(count, np.int32),
-        visual=64,
+        visual=tiles * 64,
         left_out={"unlearnt": 0, "overlong": 0},
         truncated=0,
     )

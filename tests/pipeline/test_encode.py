@@ -103,7 +103,7 @@ def test_captions_ask_with_the_prompt_their_ids_draw_in_any_order(road: Path) ->
         assert encoder.prompt(row) == ids[: mask.argmax()].tolist()
         assert np.array_equal(again[number][0], ids)
     assert min(drawn.values()) > 60
-    [(ids, _)] = encoder.encode_merged([rows[:2]])
+    [(ids, _, _)] = encoder.encode_merged([rows[:2]])
     text = encoder.tokenizer.decode(ids[ids != PICTURE])
     assert sum(text.count(wording) for wording in WORDINGS) == 2
 

@@ -187,7 +187,7 @@ def test_whatever_goes_wrong_in_a_worker_reaches_the_trainer(
     def fail(data: memoryview, policy: ImagePolicy, room: torch.Tensor) -> torch.Tensor:
         raise MemoryError("no room for a picture")
 
-    monkeypatch.setattr("pipeline.collate.decode", fail)
+    monkeypatch.setattr("pipeline.collate.look", fail)
     with pytest.raises(CuveeError, match=r"step \d+: sample \w{64} .*no room for a picture"):
         list(PlanLoader(plan, workers=2, on_damage="substitute"))
 
