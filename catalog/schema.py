@@ -1,6 +1,7 @@
 """The tables' columns, and records to and from rows."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from itertools import accumulate
 from typing import Any, Protocol
 
 import orjson
@@ -101,6 +102,10 @@ class Measured(Protocol):
     def orientation(self) -> int: ...
 
 
+PICTURES = ("n_images", "image_ids", "widths", "heights")
+"""Columns of samples that are known only once the pictures have been read."""
+
+
 def sample_table(
     records: Sequence[Record],
     *,
@@ -109,46 +114,102 @@ def sample_table(
     family: str,
 ) -> pa.Table:
     """Return the rows of records whose pictures have these ids and displayed (width, height)."""
-    rows = [
-        {
-            "sample_id": record.sample_id,
-            "content_id": record.content_id,
-            "family": family,
-            "split": record.split,
-            "native_id": record.native_id,
-            "task": record.task,
-            "n_images": len(ids),
-            "image_ids": list(ids),
-            "widths": [width for width, _ in size],
-            "heights": [height for _, height in size],
-            "images": [{"path": ref.path, "member": ref.member} for ref in record.images],
-            "messages": [
-                {"role": message.role, "content": message.content, "loss": message.loss}
-                for message in record.messages
-            ],
-            "answers": None if record.answers is None else list(record.answers),
-            "choices": list(record.choices),
-            "answer_index": record.answer_index,
-            "regions": [_region_row(region) for region in record.regions],
-            "license": record.license,
-            "extra": _json(record.extra),
-            "file": record.file,
-        }
-        for record, ids, size in zip(records, image_ids, sizes, strict=True)
-    ]
-    return pa.Table.from_pylist(rows, schema=SAMPLES)
+    rows = sample_rows(records, [record.content_id for record in records], family=family)
+    return with_pictures(rows, image_ids, sizes)
 
 
-def _region_row(region: Region) -> dict[str, Any]:
-    return {
-        "label": region.label,
-        "box": None if region.box is None else list(region.box),
-        "image": region.image,
-        "span": None if region.span is None else list(region.span),
-        "polygons": [list(polygon) for polygon in region.polygons],
-        "rle": region.rle,
-        "extra": _json(region.extra),
+def sample_rows(records: Sequence[Record], content_ids: Sequence[str], *, family: str) -> pa.Table:
+    """Return the rows of records without the columns `PICTURES`."""
+    columns = {
+        "sample_id": [record.sample_id for record in records],
+        "content_id": content_ids,
+        "family": [family] * len(records),
+        "images": _images([record.images for record in records]),
+        "messages": _messages([record.messages for record in records]),
+        "regions": _regions([record.regions for record in records]),
+        "extra": [_json(record.extra) for record in records],
     }
+    return pa.table(
+        [
+            pa.array(
+                columns[field.name]
+                if field.name in columns
+                else [getattr(record, field.name) for record in records],
+                field.type,
+            )
+            for field in SAMPLES
+            if field.name not in PICTURES
+        ],
+        schema=pa.schema([field for field in SAMPLES if field.name not in PICTURES]),
+    )
+
+
+def with_pictures(
+    rows: pa.Table,
+    image_ids: Sequence[Sequence[str]],
+    sizes: Sequence[Sequence[tuple[int, int]]],
+) -> pa.Table:
+    """Return whole rows of samples: those of `sample_rows`, and what their pictures are."""
+    flat = [size for several in sizes for size in several]
+    found = {
+        "n_images": pa.array([len(ids) for ids in image_ids], pa.int32()),
+        "image_ids": _lists("image_ids", image_ids, [i for ids in image_ids for i in ids]),
+        "widths": _lists("widths", sizes, [width for width, _ in flat]),
+        "heights": _lists("heights", sizes, [height for _, height in flat]),
+    }
+    return pa.table(
+        [found[name] if name in found else rows[name] for name in SAMPLES.names], schema=SAMPLES
+    )
+
+
+def _lists(
+    name: str, several: Sequence[Sized], flat: Sequence[Any] | Sequence[Sequence[Any]]
+) -> pa.Array:
+    """Return a column of lists from its values one after the other; of structs, field by field.
+
+    Twice as fast as what Arrow makes of a dict for each struct.
+    """
+    kind = SAMPLES.field(name).type
+    offsets = pa.array(accumulate(map(len, several), initial=0), pa.int32())
+    value = kind.value_type
+    values = (
+        pa.StructArray.from_arrays(
+            [pa.array(part, field.type) for part, field in zip(flat, value, strict=True)],
+            fields=list(value),
+        )
+        if pa.types.is_struct(value)
+        else pa.array(flat, value)
+    )
+    return pa.ListArray.from_arrays(offsets, values, type=kind)
+
+
+def _images(several: Sequence[Sequence[ImageRef]]) -> pa.Array:
+    flat = [ref for refs in several for ref in refs]
+    return _lists("images", several, [[ref.path for ref in flat], [ref.member for ref in flat]])
+
+
+def _messages(several: Sequence[Sequence[Message]]) -> pa.Array:
+    flat = [message for messages in several for message in messages]
+    fields = [
+        [message.role for message in flat],
+        [message.content for message in flat],
+        [message.loss for message in flat],
+    ]
+    return _lists("messages", several, fields)
+
+
+def _regions(several: Sequence[Sequence[Region]]) -> pa.Array:
+    flat = [region for regions in several for region in regions]
+    fields = [
+        [region.label for region in flat],
+        [region.box for region in flat],
+        [region.image for region in flat],
+        [region.span for region in flat],
+        [region.polygons for region in flat],
+        [region.rle for region in flat],
+        [_json(region.extra) for region in flat],
+    ]
+    return _lists("regions", several, fields)
 
 
 def _json(values: Mapping[str, Any]) -> str:

@@ -1,96 +1,82 @@
 """When sources are ingested: survey, cut, build the chunks in parallel, commit each source whole."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
-from prefect.futures import PrefectFuture, as_completed
-from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 from catalog import Catalog
 from catalog.errors import CuveeError, UserError
 from catalog.statistics import refused
 from flows.progress import current, show_in
-from pipeline.ingest import Built, build, commit, cut, survey
+from pipeline.ingest import Built, Chunk, commit, cut, survey
 from pipeline.jobs import Job
 from pipeline.proof import count_table, counts_of
 
 RUNNERS = ("process", "thread", "ray", "dask")
+Builder = Callable[[Iterable[Chunk], Path], Iterable[Built]]
+"""(chunks as they are cut, catalog) -> what they became, in their order."""
 
 
-def task_runner(name: str, workers: int | None) -> TaskRunner[Any]:
-    """Return the Prefect task runner of a name.
-
-    Raises:
-        UserError: no such runner, or its package is not installed.
-    """
-    match name:
-        case "process":
-            return ProcessPoolTaskRunner(max_workers=workers)
-        case "thread":
-            return ThreadPoolTaskRunner(max_workers=workers)
-        case "ray" | "dask":
-            try:
-                if name == "ray":
-                    from prefect_ray import RayTaskRunner
-
-                    ray: TaskRunner[Any] = RayTaskRunner(
-                        init_kwargs={"num_cpus": workers} if workers else {}
-                    )
-                    return ray
-                from prefect_dask import DaskTaskRunner
-
-                dask: TaskRunner[Any] = DaskTaskRunner(
-                    cluster_kwargs={"n_workers": workers} if workers else {}
-                )
-                return dask
-            except ModuleNotFoundError as error:
-                raise UserError(
-                    f"the runner {name} is not installed", fix=f"pip install 'cuvee[{name}]'"
-                ) from error
-    raise UserError(f"no runner {name!r}", fix=f"one of {', '.join(RUNNERS)}")
-
-
-build_chunk = task(name="build chunk", retries=0)(build)
-cut_source = task(name="cut source")(cut)
-commit_source = task(name="commit source")(commit)
-
-
-@flow(name="ingest", validate_parameters=False)
-def ingest_flow(catalog: Path, jobs: Sequence[Job]) -> dict[str, str]:
+def ingest_all(catalog: Path, jobs: Sequence[Job], built: Builder) -> dict[str, str]:
     """Ingest the sources one after the other; return the problem of each that was stopped."""
     progress = current()
     problems = {}
     for job in jobs:
         row = progress.add_task(job.label, total=None, records=0, pictures=0, refused=0, mb=0.0)
         try:
-            chunks = cut_source.fn(job, catalog)
-            progress.update(row, total=len(chunks))
-            futures: list[PrefectFuture[Built]] = [
-                build_chunk.submit(chunk, catalog) for chunk in chunks
-            ]
-            built = []
+            parts = []
             totals: dict[str, Any] = {"records": 0, "pictures": 0, "refused": 0, "mb": 0.0}
-            for future in as_completed(futures):
-                part = future.result()
-                built.append(part)
+            for part in built(_counted(cut(job, catalog), progress, row), catalog):
+                parts.append(part)
                 totals["records"] += part.records
                 totals["pictures"] += part.pictures
                 totals["refused"] += part.refused
                 totals["mb"] += part.bytes / 1e6
                 progress.update(row, advance=1, **totals)
-            # Parts end in any order; the catalog's order is the order of the files.
-            order = {chunk.key: place for place, chunk in enumerate(chunks)}
-            built.sort(key=lambda part: order[part.key])
-            commit_source.fn(job, chunks, built, catalog)
+            commit(job, parts, catalog)
         except CuveeError as error:
             problems[job.label] = str(error)
             progress.update(row, description=f"[red]{job.label}[/] stopped")
     return problems
+
+
+def _counted(chunks: Iterable[Chunk], progress: Progress, row: TaskID) -> Iterator[Chunk]:
+    for number, chunk in enumerate(chunks, 1):
+        progress.update(row, total=number)
+        yield chunk
+
+
+def _server_configured() -> bool:
+    """Tell whether Prefect was told of a server to record flows on, by its variable or its profile."""
+    home = os.environ.get("PREFECT_HOME", "~/.prefect")
+    profiles = Path(os.environ.get("PREFECT_PROFILES_PATH", f"{home}/profiles.toml")).expanduser()
+    return bool(os.environ.get("PREFECT_API_URL")) or (
+        profiles.is_file() and "PREFECT_API_URL" in profiles.read_text()
+    )
+
+
+def _run(catalog: Path, jobs: Sequence[Job], runner: str, workers: int | None) -> dict[str, str]:
+    if runner == "process" and not _server_configured():
+        from flows.processes import processes
+
+        with processes(workers) as pool:
+            return ingest_all(catalog, jobs, pool.built)
+    # Prefect takes a second to import.
+    from flows.runners import ingest_flow, task_runner
+
+    return ingest_flow.with_options(task_runner=task_runner(runner, workers))(catalog, jobs)
 
 
 def run_ingest(
@@ -106,7 +92,8 @@ def run_ingest(
 
     `brief` leaves only the problems on the console.
     """
-    chosen = task_runner(runner, workers)
+    if runner not in RUNNERS:
+        raise UserError(f"no runner {runner!r}", fix=f"one of {', '.join(RUNNERS)}")
     if not (catalog / "cuvee.json").exists():
         Catalog.create(catalog)
     problems = {}
@@ -132,7 +119,7 @@ def run_ingest(
             *columns, console=console, transient=brief, disable=brief and not console.is_terminal
         ) as progress:
             show_in(progress)
-            problems |= ingest_flow.with_options(task_runner=chosen)(catalog, stale)
+            problems |= _run(catalog, stale, runner, workers)
     if not brief:
         store = Catalog.open(catalog)
         console.print(_summary(store, jobs, stale))

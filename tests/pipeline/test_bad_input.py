@@ -160,7 +160,7 @@ def test_missing_pictures_are_refused_one_by_one(source: Source, root: Path) -> 
             file.unlink()
     try:
         Catalog.create(root.parent / "catalog")
-        chunks = cut(Job(source=source.name, root=root), root.parent / "catalog")
+        chunks = list(cut(Job(source=source.name, root=root), root.parent / "catalog"))
         built = [build(chunk, root.parent / "catalog") for chunk in chunks]
     except (DataError, UserError):
         return

@@ -136,10 +136,10 @@ def test_records_are_the_same_however_they_are_cut(tmp_path: Path) -> None:
     root = write_vqav2(tmp_path / "vqav2", questions=10)
     ingest(job(root), tmp_path / "whole")
     Catalog.create(tmp_path / "cut")
-    chunks = cut(job(root), tmp_path / "cut", chunk_records=3)
+    chunks = list(cut(job(root), tmp_path / "cut", chunk_records=3))
     assert [chunk.count for chunk in chunks] == [3, 3, 3, 1]
     built = [build(chunk, tmp_path / "cut") for chunk in reversed(chunks)]
-    commit(job(root), chunks, built, tmp_path / "cut")
+    commit(job(root), built, tmp_path / "cut")
     assert records(tmp_path / "cut", "vqav2") == records(tmp_path / "whole", "vqav2")
     assert len(Catalog.open(tmp_path / "cut").image_store()) == 5, "chunks share pictures"
 
@@ -208,7 +208,7 @@ def test_killed_at_any_moment_the_rerun_ends_as_if_never_killed(tmp_path: Path) 
         f"job = Job(source='vqav2', root=Path({str(root)!r})); folder = Path({str(folder)!r})\n"
         "Catalog.create(folder); print('go', flush=True)\n"
         "chunks = cut(job, folder, chunk_records=5)\n"
-        "commit(job, chunks, [build(chunk, folder) for chunk in chunks], folder)\n"
+        "commit(job, [build(chunk, folder) for chunk in chunks], folder)\n"
     )
     for delay in (0.01, 0.03, 0.06, 0.1, 0.15, 0.2):
         child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)

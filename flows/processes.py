@@ -1,0 +1,85 @@
+"""Build chunks in processes of our own, where no Prefect server is configured to record them.
+
+Prefect would start a server for the run and end it with the run: seconds, for nothing to look at later.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+
+from pipeline.build import Built, build
+from pipeline.cut import Chunk
+
+
+class Processes:
+    """So many processes at most, started with the first chunk that is not alone."""
+
+    def __init__(self, workers: int | None) -> None:
+        self._workers = workers or len(os.sched_getaffinity(0))
+        self._pool: ProcessPoolExecutor | None = None
+
+    def built(self, chunks: Iterable[Chunk], catalog: Path) -> Iterator[Built]:
+        """Build chunks while further ones are cut; yield what they became, in their order."""
+        given = iter(chunks)
+        ahead = [chunk for chunk, _ in zip(given, range(2), strict=False)]
+        if len(ahead) < 2:
+            # Another process would take longer to start.
+            yield from (build(chunk, catalog) for chunk in ahead)
+            return
+        waiting: deque[Future[Built]] = deque()
+        try:
+            for chunk in chain(ahead, given):
+                waiting.append(self._started().submit(build, chunk, catalog))
+                while waiting and waiting[0].done():
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _started(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            methods = multiprocessing.get_all_start_methods()
+            context = multiprocessing.get_context(
+                "forkserver" if "forkserver" in methods else "spawn"
+            )
+            # Imported once, by a process without threads, and forked from there.
+            context.set_forkserver_preload([build.__module__])
+            self._pool = ProcessPoolExecutor(self._workers, context, initializer=_begin)
+        return self._pool
+
+    def close(self) -> None:
+        """End the processes once they have finished the chunks that they hold."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """Leave interrupts to the parent, and end when it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def processes(workers: int | None) -> Iterator[Processes]:
+    """Give processes, and end them."""
+    pool = Processes(workers)
+    try:
+        yield pool
+    finally:
+        pool.close()
