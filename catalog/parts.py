@@ -9,14 +9,15 @@ import mmap
 import os
 import resource
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-ROW_GROUP_BYTES = 64 * 1024**2
-"""Payload of a row group, in bytes: its page is written in one piece."""
+ROW_GROUP_BYTES = 16 * 1024**2
+"""Payload of a row group, in bytes: its page is held and written in one piece."""
 ROW_GROUP_ROWS = 16_384
 """Rows of a row group: Arrow begins a new page after 20,000."""
 SPARE_FILES = 512
@@ -25,27 +26,53 @@ MAX_HEADER = 128
 """A page header is a few Thrift fields: more means that the file was written otherwise."""
 
 
-def write_part(path: Path, table: pa.Table, *, binary: str | None) -> None:
-    """Write a table as one Parquet file, whole or not at all; `binary` names the addressable column."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    others = [name for name in table.column_names if name != binary]
-    try:
-        with pq.ParquetWriter(
+class PartWriter:
+    """Writes one Parquet file a row group at a time, whole or not at all."""
+
+    def __init__(
+        self, new: Path, schema: pa.Schema, *, binary: str | None, most: int = ROW_GROUP_ROWS
+    ) -> None:
+        """Begin the file under a name for the time being; a row group has `most` rows at most."""
+        new.parent.mkdir(parents=True, exist_ok=True)
+        others = [name for name in schema.names if name != binary]
+        self._new = new
+        self._writer = pq.ParquetWriter(
             new,
-            table.schema,
+            schema,
             compression=dict.fromkeys(others, "zstd") | ({binary: "none"} if binary else {}),
             use_dictionary=others,
             data_page_size=2**31 - 1 if binary else None,
-            write_batch_size=max(len(table), 1024),
+            write_batch_size=max(most, 1024),
             write_statistics=others,
             store_schema=True,
-        ) as writer:
-            for first, count in _row_groups(table, binary):
-                writer.write_table(table.slice(first, count), row_group_size=max(count, 1))
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, group: pa.Table) -> None:
+        """Write one row group."""
+        self._writer.write_table(group, row_group_size=max(len(group), 1))
+
+    def finish(self, path: Path) -> None:
+        """End the file, and let it stand under its name."""
+        self._writer.close()
+        self._new.replace(path)
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            self._writer.close()
+        finally:
+            self._new.unlink(missing_ok=True)
+
+
+def write_part(path: Path, table: pa.Table, *, binary: str | None) -> None:
+    """Write a table as one Parquet file, whole or not at all; `binary` names the addressable column."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    with PartWriter(new, table.schema, binary=binary, most=len(table)) as writer:
+        for first, count in _row_groups(table, binary):
+            writer.write(table.slice(first, count))
+        writer.finish(path)
 
 
 def _row_groups(table: pa.Table, binary: str | None) -> list[tuple[int, int]]:

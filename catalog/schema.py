@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from itertools import accumulate
+from operator import attrgetter
 from typing import Any, Protocol
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from catalog.record import ImageRef, Message, Record, Refusal, Region
 
@@ -134,7 +136,7 @@ def sample_rows(records: Sequence[Record], content_ids: Sequence[str], *, family
             pa.array(
                 columns[field.name]
                 if field.name in columns
-                else [getattr(record, field.name) for record in records],
+                else list(map(attrgetter(field.name), records)),
                 field.type,
             )
             for field in SAMPLES
@@ -251,16 +253,21 @@ def _region(row: Mapping[str, Any]) -> Region:
 
 def image_table(pictures: Mapping[str, tuple[Measured, bytes]]) -> pa.Table:
     """Return the rows of distinct pictures: id -> (what was measured, bytes)."""
-    measured = [picture for picture, _ in pictures.values()]
+    data = pa.array([data for _, data in pictures.values()], pa.binary())
+    return image_rows(list(pictures), [picture for picture, _ in pictures.values()], data)
+
+
+def image_rows(ids: Sequence[str], measured: Sequence[Measured], data: pa.Array) -> pa.Table:
+    """Return the rows of distinct pictures from their ids, measures and a column of their bytes."""
     return pa.table(
         [
-            pa.array(list(pictures), pa.string()),
+            pa.array(ids, pa.string()),
             pa.array([picture.format for picture in measured], pa.string()),
             pa.array([picture.width for picture in measured], pa.int32()),
             pa.array([picture.height for picture in measured], pa.int32()),
             pa.array([picture.orientation for picture in measured], pa.int8()),
-            pa.array([len(data) for _, data in pictures.values()], pa.int32()),
-            pa.array([data for _, data in pictures.values()], pa.binary()),
+            pc.binary_length(data),
+            data,
         ],
         schema=IMAGES,
     )

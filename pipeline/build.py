@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -15,10 +16,11 @@ from catalog.images import ImageStore
 from catalog.ledger import LedgerEntry
 from catalog.parts import write_part
 from catalog.record import ImageRef, Record
-from catalog.schema import image_table, refusal_table, sample_rows, with_pictures
-from pipeline.checks import Picture, Refused, check_record, inside, measure, read_picture
+from catalog.schema import refusal_table, sample_rows, with_pictures
+from pipeline.checks import Picture, Refused, check_record, inside, measure, read_into
 from pipeline.cut import Chunk, Place, Spool, write_whole
 from pipeline.items import INGEST_VERSION, no_collection
+from pipeline.new_pictures import NewPictures
 from pipeline.sources.regions import placed
 
 
@@ -46,37 +48,38 @@ def build(chunk: Chunk, catalog: Path) -> Built:
     if (done := _finished(chunk)) is not None:
         return done
     spool: Spool = pickle.loads(chunk.spool.read_bytes())
-    pictures = _Pictures(chunk.root, Catalog.open(catalog).image_store())
     kept: list[int] = []
     changed: dict[int, Record] = {}
     image_ids: list[list[str]] = []
     sizes: list[list[tuple[int, int]]] = []
     refusals = dict(spool.refusals)
-    for row, places in enumerate(spool.pictures()):
-        try:
-            found = [pictures.of(place) for place in places]
-            displayed = [picture.displayed for _, picture in found]
-            if (record := spool.unsound.get(row)) is not None:
-                moved = placed(record, displayed)
-                check_record(moved, displayed)
-                if moved is not record:
-                    changed[row] = moved
-        except Refused as reason:
-            refusals[spool.positions[row]] = spool.refusal(row, chunk.source, reason)
-            continue
-        kept.append(row)
-        image_ids.append([image_id for image_id, _ in found])
-        sizes.append(displayed)
+    with NewPictures(chunk.staging / f".{chunk.key}.{os.getpid()}.new") as new:
+        pictures = _Pictures(chunk.root, Catalog.open(catalog).image_store(), new)
+        for row, places in enumerate(spool.pictures()):
+            try:
+                found = [pictures.of(place) for place in places]
+                displayed = [picture.displayed for _, picture in found]
+                if (record := spool.unsound.get(row)) is not None:
+                    moved = placed(record, displayed)
+                    check_record(moved, displayed)
+                    if moved is not record:
+                        changed[row] = moved
+            except Refused as reason:
+                refusals[spool.positions[row]] = spool.refusal(row, chunk.source, reason)
+                continue
+            kept.append(row)
+            image_ids.append([image_id for image_id, _ in found])
+            sizes.append(displayed)
+        images = None
+        if new.ids:
+            # Named by what it holds: the same records may come again with other pictures.
+            images = chunk.staging / f"{_digest(sorted(new.ids))}.images.parquet"
+            new.finish(images)
     refused = [refusals[position] for position in sorted(refusals)]
     fingerprint = _digest([chunk.key, image_ids, [asdict(refusal) for refusal in refused]])
     table = with_pictures(_chosen(spool.rows, kept, changed, chunk.family), image_ids, sizes)
     samples = chunk.staging / f"{fingerprint}.parquet"
     write_part(samples, _entry(chunk, pictures.refused).attach(table), binary=None)
-    images = None
-    if pictures.new:
-        # Named by what it holds: the same records may come again with other pictures.
-        images = chunk.staging / f"{_digest(sorted(pictures.new))}.images.parquet"
-        write_part(images, image_table(pictures.new), binary="data")
     left_out = chunk.staging / f"{fingerprint}.refusals.parquet"
     write_part(left_out, refusal_table(refused), binary=None)
     built = Built(
@@ -85,7 +88,7 @@ def build(chunk: Chunk, catalog: Path) -> Built:
         images=images,
         refusals=left_out,
         records=len(kept),
-        pictures=len(pictures.new),
+        pictures=len(new.ids),
         refused=len(refused),
         bytes=pictures.bytes,
         hashes=pictures.hashes,
@@ -98,20 +101,18 @@ def build(chunk: Chunk, catalog: Path) -> Built:
 class _Pictures:
     """The pictures of a chunk, each read, hashed and measured when it is first asked for."""
 
-    def __init__(self, root: Path, store: ImageStore) -> None:
-        self._root, self._store = root, store
+    def __init__(self, root: Path, store: ImageStore, new: NewPictures) -> None:
+        self._root, self._store, self._new = root, store, new
         self._found: dict[Place, tuple[str, Picture] | Refused] = {}
-        self.new: dict[str, tuple[Picture, bytes]] = {}
-        """Id -> what the catalog does not hold yet."""
         self.hashes: dict[str, str] = {}
         """Picture file -> SHA-256, "" where it is missing."""
         self.bytes = 0
 
     def of(self, place: Place) -> tuple[str, Picture]:
-        """Return a picture's id and measures.
+        """Return a picture's id and measures; keep its bytes if the catalog has none of them.
 
         Raises:
-            Refused: it cannot be read.
+            Refused: it cannot be taken.
         """
         found = self._found.get(place)
         if found is None:
@@ -122,8 +123,9 @@ class _Pictures:
 
     def _read(self, place: Place) -> tuple[str, Picture] | Refused:
         path, member = place
+        free = self._new.free
         try:
-            data = read_picture(self._root, ImageRef(path=path, member=member))
+            data = free[: read_into(free, self._root, ImageRef(path=path, member=member))]
             image_id = hashlib.sha256(data).hexdigest()
             if member is None:
                 self.hashes[path] = image_id
@@ -133,8 +135,8 @@ class _Pictures:
                 self.hashes.setdefault(path, "")
             return reason
         self.bytes += len(data)
-        if image_id not in self.new and image_id not in self._store:
-            self.new[image_id] = (picture, data)
+        if image_id not in self._new.ids and image_id not in self._store:
+            self._new.keep(image_id, picture, len(data))
         return image_id, picture
 
     @property
@@ -152,7 +154,7 @@ _MEASURED: dict[str, Picture] = {}
 MOST_MEASURED = 200_000
 
 
-def _measured(image_id: str, data: bytes) -> Picture:
+def _measured(image_id: str, data: memoryview) -> Picture:
     picture = _MEASURED.get(image_id)
     if picture is None:
         picture = measure(data)

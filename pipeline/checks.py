@@ -3,7 +3,10 @@
 import errno
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 import simplejpeg
@@ -68,16 +71,48 @@ def read_picture(root: Path, ref: ImageRef) -> bytes:
             `zip_bomb`, and what the container says.
     """
     path = inside(root, ref.path)
-    try:
+    with _refusing(ref):
         if ref.member is not None:
             return read_member(path, ref.member)
-        with path.open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MAX_BYTES:
-                raise Refused(
-                    "too_large", f"{ref.path} has {size:,} bytes, the limit is {MAX_BYTES:,}"
-                )
+        with _opened(path, ref) as (file, _):
             return file.readall()
+
+
+def read_into(memory: memoryview, root: Path, ref: ImageRef) -> int:
+    """Read a picture to the beginning of memory for `MAX_BYTES`; return its size.
+
+    Raises:
+        Refused: as `read_picture`.
+    """
+    if ref.member is None:
+        path = inside(root, ref.path)
+        with _refusing(ref), _opened(path, ref) as (file, size):
+            return file.readinto(memory[:size])
+    data = read_picture(root, ref)
+    _check_size(len(data), ref)
+    memory[: len(data)] = data
+    return len(data)
+
+
+@contextmanager
+def _opened(path: Path, ref: ImageRef) -> Iterator[tuple[FileIO, int]]:
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        _check_size(size, ref)
+        yield file, size
+
+
+def _check_size(size: int, ref: ImageRef) -> None:
+    if size > MAX_BYTES:
+        name = ref.path if ref.member is None else f"{ref.path}:{ref.member}"
+        raise Refused("too_large", f"{name} has {size:,} bytes, the limit is {MAX_BYTES:,}")
+
+
+@contextmanager
+def _refusing(ref: ImageRef) -> Iterator[None]:
+    """Make what the system says about a file a reason to refuse its picture."""
+    try:
+        yield
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Refused("missing_file", f"{ref.path} is not there") from error
     except RuntimeError as error:
@@ -88,7 +123,7 @@ def read_picture(root: Path, ref: ImageRef) -> bytes:
         raise Refused("unreadable_file", f"{ref.path}: {error.strerror or error}") from error
 
 
-def measure(data: bytes) -> Picture:
+def measure(data: bytes | memoryview) -> Picture:
     """Decode a picture once and return its format and size.
 
     Raises:
@@ -126,7 +161,7 @@ def measure(data: bytes) -> Picture:
         )
 
 
-def _plain_jpeg(data: bytes) -> Picture | None:
+def _plain_jpeg(data: bytes | memoryview) -> Picture | None:
     """Measure a JPEG without EXIF or further pictures; None for any other, and any that is not whole.
 
     Pillow would take as long to open it as it takes to decode.
@@ -143,7 +178,7 @@ def _plain_jpeg(data: bytes) -> Picture | None:
     return Picture(format="JPEG", width=width, height=height, orientation=1)
 
 
-def _tells_more(data: bytes) -> bool:
+def _tells_more(data: bytes | memoryview) -> bool:
     """Tell whether a segment before the first scan holds EXIF or further pictures, or is no segment.
 
     Format: https://www.w3.org/Graphics/JPEG/itu-t81.pdf, annex B.
@@ -155,13 +190,13 @@ def _tells_more(data: bytes) -> bool:
         kind = data[place + 1 : place + 2]
         if kind == b"\xda":
             return False
-        if data[place + 4 : place + 9].startswith((b"Exif\0", b"MPF\0")):
+        if bytes(data[place + 4 : place + 9]).startswith((b"Exif\0", b"MPF\0")):
             return True
         place += 2 + int.from_bytes(data[place + 2 : place + 4])
     return True
 
 
-def _decode_jpeg(data: bytes) -> None:
+def _decode_jpeg(data: bytes | memoryview) -> None:
     # strict: a warning, such as a premature end, is an error.
     simplejpeg.decode_jpeg(
         data,
@@ -174,7 +209,7 @@ def _decode_jpeg(data: bytes) -> None:
     )
 
 
-def _decode(image: Image.Image, data: bytes) -> None:
+def _decode(image: Image.Image, data: bytes | memoryview) -> None:
     """Read the picture to its last byte; JPEGs at an eighth of the size, which reads all of it."""
     if image.format == "JPEG" and image.mode in ("L", "RGB"):
         _decode_jpeg(data)
@@ -217,4 +252,13 @@ def sound(record: Record) -> bool:
     return True
 
 
-__all__ = ["Picture", "Refused", "check_record", "inside", "measure", "read_picture", "sound"]
+__all__ = [
+    "Picture",
+    "Refused",
+    "check_record",
+    "inside",
+    "measure",
+    "read_into",
+    "read_picture",
+    "sound",
+]

@@ -8,7 +8,7 @@ import os
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -136,34 +136,47 @@ def cut(job: Job, catalog: Path, chunk_records: int = CHUNK_RECORDS) -> Iterator
         DataError: a file is broken; then nothing of the source may be committed.
     """
     source = job.reader()
-    staging = staging_of(catalog, source.name)
-    staging.mkdir(parents=True, exist_ok=True)
+    staging_of(catalog, source.name).mkdir(parents=True, exist_ok=True)
     for split, files in splits_of(source, job).items():
         with FileHashes(catalog) as hashes:
             contents = {relative_to(job.root, file): hashes.of(file) for file in files}
         ranges = chunked(checked(source.read(job.root, split)), chunk_records)
-        for number in count():
-            # Between chunks whoever takes them does as they like with their own memory.
-            with no_collection():
-                if (items := next(ranges, None)) is None:
-                    break
-                spool = Spool.of(items, source.family)
-                chunk = Chunk(
-                    source=source.name,
-                    family=source.family,
-                    reader_version=source.version,
-                    settings=job.settings,
-                    root=job.root,
-                    split=split,
-                    first=number * chunk_records,
-                    count=len(items),
-                    files=contents,
-                    containers=_containers(spool, job.root, catalog),
-                    key=key_of(source, job.settings, split, (content for _, content in items)),
-                    staging=staging,
-                )
-                write_whole(chunk.spool, pickle.dumps(spool, protocol=5))
+        first = 0
+        while (chunk := _spooled(job, catalog, source, split, contents, ranges, first)) is not None:
             yield chunk
+            first += chunk.count
+
+
+@no_collection()
+def _spooled(
+    job: Job,
+    catalog: Path,
+    source: Source,
+    split: str,
+    files: dict[str, str],
+    ranges: Iterator[list[Content]],
+    first: int,
+) -> Chunk | None:
+    """Spool the next range of a split; None where there is no more."""
+    if (items := next(ranges, None)) is None:
+        return None
+    spool = Spool.of(items, source.family)
+    chunk = Chunk(
+        source=source.name,
+        family=source.family,
+        reader_version=source.version,
+        settings=job.settings,
+        root=job.root,
+        split=split,
+        first=first,
+        count=len(items),
+        files=files,
+        containers=_containers(spool, job.root, catalog),
+        key=key_of(source, job.settings, split, (content for _, content in items)),
+        staging=staging_of(catalog, source.name),
+    )
+    write_whole(chunk.spool, pickle.dumps(spool, protocol=5))
+    return chunk
 
 
 def _containers(spool: Spool, root: Path, catalog: Path) -> dict[str, str]:

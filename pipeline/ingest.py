@@ -86,9 +86,8 @@ def _changed_files(
 def _changed_pictures(
     job: Job, catalog: Path, entries: dict[str, LedgerEntry], hashes: FileHashes
 ) -> Iterator[str]:
-    for path, known in Catalog.open(catalog).picture_files(job.label):
-        if hashes.of_or_empty(job.root / path) != known:
-            yield f"changed picture: {path}"
+    for path in hashes.changed(job.root, Catalog.open(catalog).picture_files(job.label)):
+        yield f"changed picture: {path}"
     for entry in entries.values():
         for path, known in entry.pictures_refused.items():
             if hash_inside(path, job.root, hashes) != known:

@@ -69,16 +69,14 @@ def checked(items: Iterator[Record | Refusal]) -> Iterator[Content]:
 def chunked(items: Iterator[Content], size: int) -> Iterator[list[Content]]:
     """Yield the items in lists of a size."""
     # A split without records is one empty chunk, so that the ledger knows it was read.
-    part = list(islice(items, size))
-    yield part
-    while part := list(islice(items, size)):
-        yield part
+    yield list(islice(items, size))
+    for item in items:
+        yield [item, *islice(items, size - 1)]
 
 
 def key_of(source: Source, settings: str, split: str, contents: Iterable[str]) -> str:
     """Return what tells a range of items, and how they were made, from every other."""
     made_by = [INGEST_VERSION, source.name, source.version, split]
     digest = hashlib.sha256(orjson.dumps([*made_by, settings] if settings else made_by))
-    for content in contents:
-        digest.update(content.encode(errors="surrogatepass"))
+    digest.update("".join(contents).encode(errors="surrogatepass"))
     return digest.hexdigest()

@@ -145,7 +145,10 @@ def safe(path: Any) -> str:
     parts = path.replace("\\", "/").split("/")
     if not parts[0] or ".." in parts or "\0" in path:
         raise Bad("unsafe_path", f"{path!r} does not stay inside the dataset folder")
-    if len(path) > 1000 or any(len(part.encode(errors="surrogatepass")) > 255 for part in parts):
+    short = len(path) <= 255 and path.isascii()
+    if not short and (
+        len(path) > 1000 or any(len(part.encode(errors="surrogatepass")) > 255 for part in parts)
+    ):
         raise Bad("unsafe_path", f"{path[:80]!r}... is longer than a path can be")
     return path
 
@@ -174,9 +177,12 @@ def rest(record: Any, *taken: str) -> dict[str, Any]:
     Raises:
         Bad: the record is no object.
     """
-    if not isinstance(record, Mapping):
+    if not isinstance(record, dict | Mapping):
         raise Bad("wrong_type", f"the record is {type(record).__name__}, not an object")
-    return {key: value for key, value in record.items() if key not in taken}
+    left = dict(record)
+    for key in taken:
+        left.pop(key, None)
+    return left
 
 
 def first_folder(root: Path, candidates: Sequence[str], default: str) -> str:

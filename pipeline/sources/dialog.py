@@ -7,7 +7,7 @@ MiniCPM-V, InternLM-XComposer, xtuner, ms-swift, LLaMA-Factory and OpenAI's list
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -37,7 +37,7 @@ ROLES: dict[str, Role] = {
 PLAIN = {"human", "user", "gpt", "assistant", "bot", "system", "tool"}
 """Speakers that the role alone tells; other names stay in `extra`."""
 TURNS = ("conversations", "conversation", "messages", "items")
-MEDIA = ("video", "videos", "audio", "audios")
+MEDIA = frozenset(("video", "videos", "audio", "audios"))
 WEIGHTS = ("weight", "loss", "loss_weight", "loss_scale")
 At = Callable[[str], str]
 """A picture's path as the record gives it -> its place under the root."""
@@ -53,8 +53,7 @@ class Dialog:
     regions: tuple[Region, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Turn:
+class _Turn(NamedTuple):
     message: Message
     pictures: tuple[Place, ...]
     """Pictures given inside the turn."""
@@ -85,9 +84,9 @@ def dialog_of(row: Mapping[str, Any], *, at: At = safe, monologue: bool = False)
         messages, paths = named(messages, given)
         extra[beside] = given
     images = [path if isinstance(path, ImageRef) else ImageRef(path=at(path)) for path in paths]
-    pairs = zip(images, paths, strict=True)
-    if not all(path is ref or ref.path.endswith(str(path)) for ref, path in pairs):
-        extra[beside or "image"] = given or paths
+    for ref, path in zip(images, paths, strict=True):
+        if path is not ref and not ref.path.endswith(str(path)):
+            extra[beside or "image"] = given or paths
     messages, spelling = placed(messages, len(images))
     if spelling != IMAGE:
         extra["placeholder"] = spelling
@@ -112,12 +111,14 @@ def turns_of(row: Mapping[str, Any]) -> tuple[str, list[Any]]:
     Raises:
         Bad: there are none.
     """
-    key = next((key for key in TURNS if isinstance(row.get(key), list)), None)
-    if key is None:
+    for key in TURNS:
+        if isinstance(turns := row.get(key), list):
+            break
+    else:
         raise Bad("missing_field", f"none of {', '.join(TURNS)} is a list")
-    if not row[key]:
+    if not turns:
         raise Bad("empty_conversation", "there is no turn")
-    return key, row[key]
+    return key, turns
 
 
 def without_lead(messages: Sequence[Message], *, monologue: bool = False) -> list[Message]:
@@ -126,10 +127,12 @@ def without_lead(messages: Sequence[Message], *, monologue: bool = False) -> lis
     Raises:
         Bad: `no_user_turn`, only the assistant speaks; with `monologue` that is text to learn.
     """
-    first = next((i for i, message in enumerate(messages) if message.role != "assistant"), None)
-    if first is None and not monologue:
+    for first, message in enumerate(messages):
+        if message.role != "assistant":
+            return list(messages[first:])
+    if not monologue:
         raise Bad("no_user_turn", "only the assistant speaks")
-    return list(messages[first or 0 :])
+    return list(messages)
 
 
 def joined(messages: Sequence[Message]) -> list[Message]:
@@ -148,7 +151,7 @@ def joined(messages: Sequence[Message]) -> list[Message]:
 
 
 def _no_media(row: Mapping[str, Any]) -> None:
-    if held := [key for key in MEDIA if row.get(key)]:
+    if not MEDIA.isdisjoint(row) and (held := sorted(key for key in MEDIA if row.get(key))):
         raise Bad(
             "unsupported_media", f"the record holds {', '.join(held)}; only pictures are read"
         )
@@ -158,7 +161,8 @@ def _turn(turn: Any) -> _Turn:
     if not isinstance(turn, dict):
         raise Bad("wrong_type", f"a turn is {type(turn).__name__}, not an object")
     speaker = turn.get("from", turn.get("role"))
-    if not isinstance(speaker, str) or speaker.lower() not in ROLES:
+    role = ROLES.get(speaker.lower()) if isinstance(speaker, str) else None
+    if role is None:
         raise Bad("unknown_role", f"speaker {speaker!r:.80}, expected one of {', '.join(ROLES)}")
     given = turn.get("value", turn.get("content"))
     calls = turn.get("tool_calls")
@@ -173,11 +177,8 @@ def _turn(turn: Any) -> _Turn:
     else:
         raise Bad("wrong_type", f"the text of a turn is {given!r:.80}, expected str")
     loss, said = _loss(turn) if len(turn) > 2 else (None, True)
-    return _Turn(
-        message=Message(role=ROLES[speaker.lower()], content=text, loss=loss),
-        pictures=tuple(pictures),
-        plain=said and speaker in PLAIN and isinstance(given, str),
-    )
+    plain = said and speaker in PLAIN and isinstance(given, str)
+    return _Turn(Message(role=role, content=text, loss=loss), tuple(pictures), plain)
 
 
 def _loss(turn: Mapping[str, Any]) -> tuple[bool | None, bool]:

@@ -138,8 +138,11 @@ def record_id(row: dict[str, Any], place: str, seen: set[str]) -> str:
     >>> [record_id(row, f"a.json#{n}", seen) for n, row in enumerate([{"id": 4}, {}, {"id": "4"}])]
     ['4', 'a.json#1', 'a.json#2']
     """
-    given = next((row[key] for key in IDS if row.get(key) not in (None, "")), None)
-    key = str(given) if isinstance(given, int | str) else place
+    given = None
+    for name in IDS:
+        if (given := row.get(name)) not in (None, ""):
+            break
+    key = str(given) if given != "" and isinstance(given, int | str) else place
     if key in seen:
         key = place
     seen.add(key)

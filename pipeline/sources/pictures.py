@@ -93,7 +93,7 @@ def placed(messages: Sequence[Message], pictures: int) -> tuple[list[Message], s
     if not pictures:
         return found, IMAGE
     for spelling in MARKS:
-        if count := sum(message.content.count(spelling) for message in messages):
+        if count := sum([message.content.count(spelling) for message in messages]):
             break
     else:
         return _in_front(found, pictures), IMAGE
