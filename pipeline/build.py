@@ -5,7 +5,7 @@ import json
 import os
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import orjson
@@ -76,7 +76,7 @@ def build(chunk: Chunk, catalog: Path) -> Built:
             images = chunk.staging / f"{_digest(sorted(new.ids))}.images.parquet"
             new.finish(images)
     refused = [refusals[position] for position in sorted(refusals)]
-    fingerprint = _digest([chunk.key, image_ids, [asdict(refusal) for refusal in refused]])
+    fingerprint = _digest([chunk.key, image_ids, refused])
     table = with_pictures(_chosen(spool.rows, kept, changed, chunk.family), image_ids, sizes)
     samples = chunk.staging / f"{fingerprint}.parquet"
     write_part(samples, _entry(chunk, pictures.refused).attach(table), binary=None)
@@ -94,7 +94,7 @@ def build(chunk: Chunk, catalog: Path) -> Built:
         hashes=pictures.hashes,
         containers=chunk.containers,
     )
-    write_whole(chunk.receipt, orjson.dumps(asdict(built), default=str))
+    write_whole(chunk.receipt, orjson.dumps(built, default=str))
     return built
 
 

@@ -3,8 +3,7 @@
 import errno
 import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import struct
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -17,6 +16,8 @@ from pipeline.containers import read_member
 from pipeline.limits import MAX_BYTES, MAX_PIXELS, Refused
 
 EXIF_ORIENTATION = 0x0112
+SEGMENT = struct.Struct(">BBH")
+"""Of a JPEG: 0xFF, its kind, and its size without these two bytes."""
 _UNREADABLE = (
     OSError,
     ValueError,
@@ -71,11 +72,13 @@ def read_picture(root: Path, ref: ImageRef) -> bytes:
             `zip_bomb`, and what the container says.
     """
     path = inside(root, ref.path)
-    with _refusing(ref):
+    try:
         if ref.member is not None:
             return read_member(path, ref.member)
-        with _opened(path, ref) as (file, _):
-            return file.readall()
+        _check_size(path.stat().st_size, ref)
+        return path.read_bytes()
+    except (OSError, RuntimeError) as error:
+        raise _unreadable(ref, error) from error
 
 
 def read_into(memory: memoryview, root: Path, ref: ImageRef) -> int:
@@ -84,22 +87,18 @@ def read_into(memory: memoryview, root: Path, ref: ImageRef) -> int:
     Raises:
         Refused: as `read_picture`.
     """
-    if ref.member is None:
-        path = inside(root, ref.path)
-        with _refusing(ref), _opened(path, ref) as (file, size):
+    if ref.member is not None:
+        data = read_picture(root, ref)
+        _check_size(len(data), ref)
+        memory[: len(data)] = data
+        return len(data)
+    try:
+        with FileIO(inside(root, ref.path)) as file:
+            size = os.fstat(file.fileno()).st_size
+            _check_size(size, ref)
             return file.readinto(memory[:size])
-    data = read_picture(root, ref)
-    _check_size(len(data), ref)
-    memory[: len(data)] = data
-    return len(data)
-
-
-@contextmanager
-def _opened(path: Path, ref: ImageRef) -> Iterator[tuple[FileIO, int]]:
-    with path.open("rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        _check_size(size, ref)
-        yield file, size
+    except (OSError, RuntimeError) as error:
+        raise _unreadable(ref, error) from error
 
 
 def _check_size(size: int, ref: ImageRef) -> None:
@@ -108,19 +107,13 @@ def _check_size(size: int, ref: ImageRef) -> None:
         raise Refused("too_large", f"{name} has {size:,} bytes, the limit is {MAX_BYTES:,}")
 
 
-@contextmanager
-def _refusing(ref: ImageRef) -> Iterator[None]:
-    """Make what the system says about a file a reason to refuse its picture."""
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise Refused("missing_file", f"{ref.path} is not there") from error
-    except RuntimeError as error:
-        raise Refused("symlink_loop", f"{ref.path} is a link to itself") from error
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise Refused("symlink_loop", f"{ref.path} is a link to itself") from error
-        raise Refused("unreadable_file", f"{ref.path}: {error.strerror or error}") from error
+def _unreadable(ref: ImageRef, error: OSError | RuntimeError) -> Refused:
+    """Return the reason to refuse a picture for what the system says about its file."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return Refused("missing_file", f"{ref.path} is not there")
+    if isinstance(error, RuntimeError) or error.errno == errno.ELOOP:
+        return Refused("symlink_loop", f"{ref.path} is a link to itself")
+    return Refused("unreadable_file", f"{ref.path}: {error.strerror or error}")
 
 
 def measure(data: bytes | memoryview) -> Picture:
@@ -186,13 +179,15 @@ def _tells_more(data: bytes | memoryview) -> bool:
     if data[:2] != b"\xff\xd8":
         return True
     place = 2
-    while data[place : place + 1] == b"\xff":
-        kind = data[place + 1 : place + 2]
-        if kind == b"\xda":
-            return False
-        if bytes(data[place + 4 : place + 9]).startswith((b"Exif\0", b"MPF\0")):
+    while place + SEGMENT.size <= len(data):
+        mark, kind, size = SEGMENT.unpack_from(data, place)
+        if mark != 0xFF or kind == 0xDA:
+            return bool(mark != 0xFF)
+        if kind in (0xE1, 0xE2) and bytes(data[place + 4 : place + 9]).startswith(
+            (b"Exif\0", b"MPF\0")
+        ):
             return True
-        place += 2 + int.from_bytes(data[place + 2 : place + 4])
+        place += 2 + size
     return True
 
 

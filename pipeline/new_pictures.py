@@ -5,6 +5,7 @@ and no more of a chunk's pictures is held than a row group.
 """
 
 import mmap
+import threading
 from itertools import accumulate
 from pathlib import Path
 from typing import Self
@@ -20,10 +21,7 @@ class NewPictures:
     """The part that a chunk's new pictures become; nothing stands there until it is finished."""
 
     def __init__(self, new: Path) -> None:
-        memory = mmap.mmap(-1, ROW_GROUP_BYTES + MAX_BYTES)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            memory.madvise(mmap.MADV_HUGEPAGE)
-        self._memory = memoryview(memory)
+        self._memory = _memory()
         self._held: list[tuple[str, Measured, int]] = []
         self._end = 0
         self._written = 0
@@ -65,3 +63,17 @@ class NewPictures:
 
     def __exit__(self, *error: object) -> None:
         self._writer.__exit__(*error)
+
+
+_KEPT = threading.local()
+
+
+def _memory() -> memoryview:
+    """Return memory that this thread builds all of its chunks in: fresh pages cost more than a copy."""
+    memory: memoryview | None = getattr(_KEPT, "memory", None)
+    if memory is None:
+        pages = mmap.mmap(-1, ROW_GROUP_BYTES + MAX_BYTES)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            pages.madvise(mmap.MADV_HUGEPAGE)
+        memory = _KEPT.memory = memoryview(pages)
+    return memory

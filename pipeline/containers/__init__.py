@@ -14,6 +14,7 @@
 import csv
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,19 @@ _State = tuple[int, int, int, int]
 _DAMAGE = (*BROKEN, csv.Error, pa.ArrowException, RuntimeError, KeyError, IndexError, TypeError)
 
 
+class _Kept:
+    """A thread's open containers; closed when the thread or the program ends."""
+
+    def __init__(self) -> None:
+        self.containers: OrderedDict[Path, tuple[_State, Container]] = OrderedDict()
+        weakref.finalize(self, _close, self.containers)
+
+
+def _close(containers: OrderedDict[Path, tuple[_State, Container]]) -> None:
+    while containers:
+        containers.popitem()[1][1].close()
+
+
 class _Unusable:
     """A container that cannot be read, remembered so that it is not opened for every picture."""
 
@@ -85,9 +99,9 @@ def read_member(path: Path, member: str) -> bytes:
     stat = path.stat()
     # A forked child shares the parent's file positions: it opens its own.
     state = (stat.st_size, stat.st_mtime_ns, stat.st_ino, os.getpid())
-    opened: OrderedDict[Path, tuple[_State, Container]] | None = getattr(_OPEN, "containers", None)
-    if opened is None:
-        opened = _OPEN.containers = OrderedDict()
+    if not hasattr(_OPEN, "kept"):
+        _OPEN.kept = _Kept()
+    opened: OrderedDict[Path, tuple[_State, Container]] = _OPEN.kept.containers
     if path in opened and opened[path][0] != state:
         opened.pop(path)[1].close()
     if path not in opened:
