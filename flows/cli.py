@@ -97,7 +97,9 @@ def ingest(
     file: Annotated[Path | None, typer.Option("-f", "--file", help="cuvee.yaml")] = None,
     dry_run: Annotated[bool, typer.Option(help="Say what would be done and why.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: cores.")] = None,
-    runner: Annotated[str, typer.Option(help="process, thread, ray or dask")] = "process",
+    runner: Annotated[
+        str, typer.Option(help="process, thread, ray or dask of Prefect, or local without it")
+    ] = "process",
 ) -> None:
     """Read official releases into the catalog; only what changed is done again."""
     from pipeline.jobs import jobs_of_file, jobs_of_pairs

@@ -1,6 +1,5 @@
 """When sources are ingested: survey, cut, build the chunks in parallel, commit each source whole."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ from pipeline.ingest import Built, Chunk, commit, cut, survey
 from pipeline.jobs import Job
 from pipeline.proof import count_table, counts_of
 
-RUNNERS = ("process", "thread", "ray", "dask")
+RUNNERS = ("process", "thread", "ray", "dask", "local")
+"""Those of Prefect, and `local`: processes of our own, recorded nowhere, and started at once."""
 Builder = Callable[[Iterable[Chunk], Path], Iterable[Built]]
 """(chunks as they are cut, catalog) -> what they became, in their order."""
 
@@ -58,17 +58,8 @@ def _counted(chunks: Iterable[Chunk], progress: Progress, row: TaskID) -> Iterat
         yield chunk
 
 
-def _server_configured() -> bool:
-    """Tell whether Prefect was told of a server to record flows on, by its variable or its profile."""
-    home = os.environ.get("PREFECT_HOME", "~/.prefect")
-    profiles = Path(os.environ.get("PREFECT_PROFILES_PATH", f"{home}/profiles.toml")).expanduser()
-    return bool(os.environ.get("PREFECT_API_URL")) or (
-        profiles.is_file() and "PREFECT_API_URL" in profiles.read_text()
-    )
-
-
 def _run(catalog: Path, jobs: Sequence[Job], runner: str, workers: int | None) -> dict[str, str]:
-    if runner == "process" and not _server_configured():
+    if runner == "local":
         from flows.processes import processes
 
         with processes(workers) as pool:

@@ -1,6 +1,7 @@
-"""Build chunks in processes of our own, where no Prefect server is configured to record them.
+"""Build chunks in processes of our own, for `--runner local`.
 
-Prefect would start a server for the run and end it with the run: seconds, for nothing to look at later.
+Where no server is configured, Prefect starts one for the run and ends it with the run: seconds, for nothing
+to look at later.
 """
 
 import multiprocessing

@@ -15,12 +15,13 @@ from catalog import Catalog
 from catalog.images import ImageStore
 from catalog.ledger import LedgerEntry
 from catalog.parts import write_part
-from catalog.record import ImageRef, Record
+from catalog.record import ImageRef, Record, Refusal
 from catalog.schema import refusal_table, sample_rows, with_pictures
 from pipeline.checks import Picture, Refused, check_record, inside, measure, read_into
 from pipeline.cut import Chunk, Place, Spool, write_whole
 from pipeline.items import INGEST_VERSION, no_collection
 from pipeline.new_pictures import NewPictures
+from pipeline.outside import settled
 from pipeline.sources.regions import placed
 
 
@@ -52,7 +53,7 @@ def build(chunk: Chunk, catalog: Path) -> Built:
     changed: dict[int, Record] = {}
     image_ids: list[list[str]] = []
     sizes: list[list[tuple[int, int]]] = []
-    refusals = dict(spool.refusals)
+    refusals: dict[int, tuple[Refusal, ...]] = {n: (one,) for n, one in spool.refusals.items()}
     with NewPictures(chunk.staging / f".{chunk.key}.{os.getpid()}.new") as new:
         pictures = _Pictures(chunk.root, Catalog.open(catalog).image_store(), new)
         for row, places in enumerate(spool.pictures()):
@@ -60,12 +61,13 @@ def build(chunk: Chunk, catalog: Path) -> Built:
                 found = [pictures.of(place) for place in places]
                 displayed = [picture.displayed for _, picture in found]
                 if (record := spool.unsound.get(row)) is not None:
-                    moved = placed(record, displayed)
-                    check_record(moved, displayed)
+                    check_record(record)
+                    moved, aside = settled(placed(record, displayed), displayed)
                     if moved is not record:
                         changed[row] = moved
+                    refusals[spool.positions[row]] = aside
             except Refused as reason:
-                refusals[spool.positions[row]] = spool.refusal(row, chunk.source, reason)
+                refusals[spool.positions[row]] = (spool.refusal(row, chunk.source, reason),)
                 continue
             kept.append(row)
             image_ids.append([image_id for image_id, _ in found])
@@ -75,7 +77,7 @@ def build(chunk: Chunk, catalog: Path) -> Built:
             # Named by what it holds: the same records may come again with other pictures.
             images = chunk.staging / f"{_digest(sorted(new.ids))}.images.parquet"
             new.finish(images)
-    refused = [refusals[position] for position in sorted(refusals)]
+    refused = [refusal for position in sorted(refusals) for refusal in refusals[position]]
     fingerprint = _digest([chunk.key, image_ids, refused])
     table = with_pictures(_chosen(spool.rows, kept, changed, chunk.family), image_ids, sizes)
     samples = chunk.staging / f"{fingerprint}.parquet"

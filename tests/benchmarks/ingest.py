@@ -2,8 +2,8 @@
 
 `python -m tests.benchmarks.ingest [--records N]` makes a LLaVA release of N records, five a picture of
 about 30 KB, and writes it with each side in turn: first on one core, then with a process a core, ours as
-`cuvee ingest` runs it. Ours also checks every picture to its last byte, hashes it, and stores it once.
-`--json BYTES` measures the memory of a large file instead.
+`cuvee ingest --runner local` runs it. Ours also checks every picture to its last byte, hashes it, and
+stores it once. `--json BYTES` measures the memory of a large file instead.
 """
 
 import argparse
@@ -85,7 +85,9 @@ def ours(root: Path, target: Path, processes: int) -> dict[str, float]:
     job, steps = Job(source="llava", root=root), {}
     if processes > 1:
         with (root.parent / "said").open("w") as said:
-            assert run_ingest(target, [job], workers=processes, console=Console(file=said))
+            assert run_ingest(
+                target, [job], workers=processes, runner="local", console=Console(file=said)
+            )
         return {}
     Catalog.create(target)
     chunks, steps["annotations"] = timed(lambda: list(cut(job, target)))
@@ -196,10 +198,10 @@ def compare(records: int, rounds: int, cores: int) -> None:
         for used in sorted({1, cores}):
             os.sched_setaffinity(0, everywhere[:used])
             best = measured(folder, root, rounds, used)
-            show("cuvee", [side(name, records / best[name][0]) for name in SIDES], "records")
-            print(
-                f"with {used} {'core' if used == 1 else 'cores'}, each side with as many processes"
+            title = (
+                f"Ingest, {used} {'core' if used == 1 else 'cores'} and as many processes a side"
             )
+            show("cuvee", [side(name, records / best[name][0]) for name in SIDES], "records", title)
             for name, (seconds, steps) in best.items():
                 said = ", ".join(f"{step} {part:.2f} s" for step, part in steps.items())
                 print(f"- {name}: {seconds:.2f} s{': ' if said else ''}{said}")
