@@ -64,7 +64,7 @@ BATCH = 1_000
 ENCODERS = "encoders"
 """Folder in the catalog that keeps the files of each encoder's tokenizer: plans outlive their source."""
 COLUMNS = ("sample_id", "split", "task", "messages", "regions", "n_images", "widths", "heights")
-"""Columns of `samples` that a conversation is made of."""
+"""Columns of `samples` that a conversation is made of, beside its source."""
 
 
 class EncoderConfig(BaseModel):
@@ -78,15 +78,14 @@ class EncoderConfig(BaseModel):
     """Convention for boxes as text; `pix2emb` makes each box one location token."""
     system: str | None = None
     prompts: dict[str, tuple[str, ...]] = {}
-    """Task -> instructions for its samples that show a picture and ask nothing, such as captions; each
-    sample keeps the one that its id draws. Without, a picture alone asks, as in LLaVA's first stage."""
+    """Source, or else task, -> instructions for its samples that show a picture and ask nothing, such as
+    captions; each keeps the one that its id draws. Without, a picture alone asks, as in LLaVA's first
+    stage."""
 
     @field_validator("prompts")
     @classmethod
     def _say_something(cls, prompts: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         for task, wordings in prompts.items():
-            if task not in get_args(Task):
-                raise ValueError(f"{task}: no task; one of {', '.join(get_args(Task))}")
             if not wordings or not all(wording.strip() for wording in wordings):
                 raise ValueError(f"{task}: give one text or more, none of them blank")
             if held := [w for w in wordings if IMAGE in w or REGION_MARK.search(w)]:
@@ -317,7 +316,16 @@ def encode(
     """Encode the samples files that this encoder has not encoded yet; return its fingerprint.
 
     `progress` is called with the number of samples after each file.
+
+    Raises:
+        UserError: prompts are given for what the catalog does not have.
     """
+    known = [*get_args(Task), *catalog.sources()]
+    if unknown := [name for name in config.prompts if name not in known]:
+        raise UserError(
+            f"prompts for {', '.join(unknown)}: neither a task nor a source of the catalog",
+            fix=f"one of {', '.join(known)}",
+        )
     encoder = Encoder(config)
     name = encoder.fingerprint
     _keep(config.tokenizer, catalog.path / ENCODERS / name)
@@ -327,7 +335,8 @@ def encode(
             if (file.parent.name, file.stem) in done:
                 continue
             staged = catalog.path / ".staging" / name / file.name
-            table = _table(encoder, pl.read_parquet(file, columns=[*COLUMNS, "image_ids"]))
+            samples = pl.read_parquet(file, columns=[*COLUMNS, "image_ids"])
+            table = _table(encoder, samples, source)
             write_part(staged, table, binary="data")
             # A commit a file: a killed run continues at the file it was at.
             catalog.commit_encodings(name, source, [staged])
@@ -345,8 +354,8 @@ def _keep(tokenizer: Path, folder: Path) -> None:
             new.replace(folder / name)
 
 
-def _table(encoder: Encoder, samples: pl.DataFrame) -> pa.Table:
-    rows = samples.select(COLUMNS).to_dicts()
+def _table(encoder: Encoder, samples: pl.DataFrame, source: str) -> pa.Table:
+    rows = samples.select(*COLUMNS, pl.lit(source).alias("source")).to_dicts()
     encoded = [
         found
         for first in range(0, len(rows), BATCH)

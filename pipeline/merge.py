@@ -93,6 +93,7 @@ def _tables(
 ) -> list[pa.Table]:
     samples = catalog.files("samples", source=source)
     rows = pl.read_parquet(samples, columns=[*COLUMNS, "image_ids"])
+    rows = rows.with_columns(pl.lit(source).alias("source"))
     lengths = pl.read_parquet(list(base), columns=["n_tokens", "n_loss"])
     keep = wanted_rows(mixture, share, samples, len(rows))
     chosen = np.arange(len(rows)) if keep is None else np.flatnonzero(keep)

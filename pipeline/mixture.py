@@ -49,6 +49,8 @@ class Share(BaseModel):
     """Licences that this entry's samples may have, by name or pattern, beside the recipe's."""
     turns_per_image: int = Field(default=1, ge=1)
     """Up to so many samples on the same picture become one conversation, the picture shown once."""
+    prompts: tuple[str, ...] = ()
+    """Instructions for its samples that show a picture and ask nothing; go to the encoder's `prompts`."""
 
     @model_validator(mode="after")
     def _one_of_all(self) -> Self:
@@ -58,6 +60,8 @@ class Share(BaseModel):
             raise ValueError("`group` and `sources` belong together")
         if len(set(self.sources)) < len(self.sources):
             raise ValueError("a source is listed twice in `sources`")
+        if self.prompts and self.family is not None:
+            raise ValueError("`prompts` of a family: give its sources, or a task's in `encoder`")
         return self
 
     @property
@@ -133,6 +137,21 @@ class Mixture(BaseModel):
         names = Counter(share.name for share in self.sources)
         if twice := [name for name, count in names.items() if count > 1]:
             raise ValueError(f"{', '.join(twice)} listed twice: keep one entry and add the weights")
+        return self
+
+    @model_validator(mode="after")
+    def _prompts_go_to_the_encoder(self) -> Self:
+        told = {
+            name: share.prompts
+            for share in self.sources
+            if share.prompts
+            for name in (share.sources or (share.source or "",))
+        }
+        if differing := [n for n in told if self.encoder.prompts.get(n, told[n]) != told[n]]:
+            raise ValueError(f"{differing[0]} has other prompts in `encoder`: give them once")
+        # Of a validated copy: prompts are checked where they are used.
+        values = self.encoder.model_dump() | {"prompts": self.encoder.prompts | told}
+        object.__setattr__(self, "encoder", EncoderConfig.model_validate(values))
         return self
 
     @classmethod

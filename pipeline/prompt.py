@@ -52,7 +52,7 @@ class Rendered:
 
 
 Prompts = Mapping[str, Sequence[str]]
-"""Task -> instructions for its samples that show a picture and ask nothing."""
+"""Source or task -> instructions for its samples that show a picture and ask nothing."""
 
 
 def conversation(
@@ -66,7 +66,8 @@ def conversation(
     Where a message marks regions, their boxes are written in the convention, with the phrase that
     stands before the mark if it is the regions' own. A grounding record that only has an
     expression and a region becomes a question and the region's box.
-    A user turn of pictures alone, as captions and transcripts have, gets one of its task's prompts.
+    A user turn of pictures alone, as captions and transcripts have, gets one of the prompts of its
+    source, else of its task.
     The first `<image>` marks, as many as the row has pictures, become `MARK`; further ones are
     ordinary text, and pictures without a mark stand in front of the first user turn.
     """
@@ -78,7 +79,8 @@ def conversation(
         )
         for message in row["messages"]
     ]
-    if prompts and (wordings := prompts.get(row["task"])) and row["n_images"]:
+    if prompts and row["n_images"]:
+        wordings = prompts.get(row.get("source", "")) or prompts.get(row["task"]) or ()
         turns = [replace(turn, content=_asked(turn, row, wordings)) for turn in turns]
     answered = any(turn.role == "assistant" for turn in turns)
     if row["task"] == "grounding" and row["regions"] and not answered:
@@ -92,7 +94,7 @@ def conversation(
 
 def _asked(turn: Turn, row: Mapping[str, Any], wordings: Sequence[str]) -> str:
     """Return a turn's words; a wording behind pictures that ask nothing, the sample's own draw."""
-    if turn.role != "user" or turn.content.replace(IMAGE, "").strip():
+    if not wordings or turn.role != "user" or turn.content.replace(IMAGE, "").strip():
         return turn.content
     # An id is a hash: the draw is even, and the same on any machine and in any order.
     wording = wordings[int(row["sample_id"][:HASHED], 16) % len(wordings)]

@@ -109,12 +109,12 @@ class Rows:
         mask: NDArray[np.bool_],
         part: int,
     ) -> Drawn:
-        turns = conversation(row, self._boxes, self._system, self._prompts)
         views = self._store.get_many(row["image_ids"])
         names = [
             f"{name}.{_ending(view)}" for name, view in zip(row["image_ids"], views, strict=True)
         ]
         source = Path(str(self.plan.header["parts"][part])).parent.name.removeprefix("source=")
+        turns = conversation({**row, "source": source}, self._boxes, self._system, self._prompts)
         kept = ("split", "native_id", "file", "license")
         visual = self._policy.visual(row["widths"], row["heights"])
         unfolded, learnt = unfold(ids, mask, visual.tolist(), self._length)

@@ -127,8 +127,22 @@ def test_a_prompt_that_says_nothing_or_holds_a_mark_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="caption: "):
         EncoderConfig(tokenizer=road / "tok", prompts={"caption": wordings})
-    with pytest.raises(ValueError, match="captions: no task; one of vqa, ocr"):
-        EncoderConfig(tokenizer=road / "tok", prompts={"captions": ("Look.",)})
+    config = EncoderConfig(tokenizer=road / "tok", prompts={"captions": ("Look.",)})
+    with pytest.raises(UserError, match="captions: neither a task nor a source of the catalog"):
+        encode(Catalog.open(road / "catalog"), config)
+
+
+def test_a_sources_own_prompts_go_before_its_tasks(road: Path) -> None:
+    prompts: dict[str, tuple[str, ...]] = {"caption": ("Look.",), "coco": ("See.",)}
+    encoder = Encoder(EncoderConfig(tokenizer=road / "tok", prompts=prompts))
+    [row] = captions(1)
+    for source, said in (("coco", "See."), ("laion", "Look."), (None, "Look.")):
+        [(ids, _)] = encoder.encode([row if source is None else row | {"source": source}])
+        text = encoder.tokenizer.decode(ids[ids != PICTURE])
+        assert [wording in text for wording in ("See.", "Look.")] == [
+            said == "See.",
+            said == "Look.",
+        ]
 
 
 def test_a_second_encoding_encodes_nothing(road: Path) -> None:

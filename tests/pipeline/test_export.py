@@ -11,14 +11,22 @@ import polars as pl
 import pytest
 import webdataset
 
+from catalog import Catalog
 from catalog.errors import UserError
 from pipeline.batch import IGNORE
+from pipeline.encode import Encoder
 from pipeline.export import TARGETS, export
+from pipeline.export.rows import Rows
+from pipeline.ingest import ingest
+from pipeline.jobs import Job
 from pipeline.loader import PlanLoader
+from pipeline.mixture import Mixture
 from pipeline.plan import Plan
 from pipeline.trace import samples_of
 from tests.benchmarks.peers import installed, stand_in_for_torchvision
+from tests.official import write_picture
 from tests.pipeline.conftest import Build
+from tests.tokenizer import make_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +203,34 @@ def test_a_folder_of_something_else_is_left_alone(plan: Plan, tmp_path: Path) ->
     written(plan, "llava", tmp_path / "x")
     with pytest.raises(UserError, match="holds another export"):
         export(plan, folder(plan), "parquet", tmp_path / "x")
+
+
+def test_a_caption_is_exported_with_the_prompt_that_was_encoded(tmp_path: Path) -> None:
+    make_tokenizer(tmp_path / "tok")
+    annotations = {
+        "images": [{"id": n, "file_name": f"{n:012}.jpg"} for n in range(6)],
+        "annotations": [{"id": n, "image_id": n, "caption": f"Dog {n}."} for n in range(6)],
+    }
+    for n in range(6):
+        write_picture(tmp_path / "coco/val2017" / f"{n:012}.jpg", n)
+    (tmp_path / "coco/captions_val2017.json").write_text(json.dumps(annotations))
+    ingest(Job(source="coco_captions", root=tmp_path / "coco"), tmp_path / "catalog")
+    values = {
+        "name": "captions",
+        "budget": {"epochs": 1},
+        "sources": [{"source": "coco_captions", "prompts": ["Look.", "See."]}],
+        "encoder": {"tokenizer": "tok"},
+        "image": {"kind": "resize", "size": 16, "tokens": 4},
+        "packing": {"tokens": 256, "packs_per_step": 1},
+    }
+    mixture = Mixture.model_validate(values, context={"folder": tmp_path})
+    plan = Plan.build(Catalog.open(tmp_path / "catalog"), mixture)
+    assert Plan.build(Catalog.open(tmp_path / "catalog"), mixture).id == plan.id
+    tokenizer = Encoder(mixture.encoder).tokenizer
+    drawn = list(Rows(plan, tmp_path / "catalog").of(range(plan.steps)))
+    assert len(drawn) == 6
+    for row in drawn:
+        text = tokenizer.decode([token for token in row.ids.tolist() if token >= 0])
+        [said] = [wording for wording in ("Look.", "See.") if wording in text]
+        assert row.messages[0]["content"] == f"<image>\n{said}"
+    assert sum(len(row.ids) for row in drawn) == plan.table["tokens"].to_numpy().sum()

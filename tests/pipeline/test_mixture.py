@@ -1,10 +1,11 @@
 """Recipes: a mistake is explained where it stands, shares follow from weights and temperature."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -16,6 +17,7 @@ from tests.pipeline.conftest import Recipe
 WEIGHTS = [{"source": "vqav2", "weight": 4}, {"source": "alpaca", "weight": 1}]
 
 
+@settings(deadline=None)
 @given(st.floats(0.5, 8), st.lists(st.integers(1, 10**9), min_size=2, max_size=2))
 def test_shares_sum_to_one_and_temperature_evens_them(
     recipe: Recipe, temperature: float, held: list[int]
@@ -43,6 +45,20 @@ def test_a_family_stands_for_its_sources(recipe: Recipe, road: Path) -> None:
         twice.named(Catalog.open(road / "catalog"))
 
 
+def test_prompts_of_an_entry_are_its_sources_and_survive_the_plans_header(recipe: Recipe) -> None:
+    mixture = recipe(
+        sources=[
+            {"group": "captions", "sources": ["coco", "laion"], "prompts": ["Look.", "See."]},
+            {"source": "vqav2"},
+        ],
+        encoder={"tokenizer": "tok", "prompts": {"ocr": ["Read."]}},
+    )
+    own = ("Look.", "See.")
+    assert mixture.encoder.prompts == {"ocr": ("Read.",), "coco": own, "laion": own}
+    again = Mixture.model_validate(json.loads(mixture.model_dump_json()))
+    assert again.encoder.prompts == mixture.encoder.prompts
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -52,6 +68,15 @@ def test_a_family_stands_for_its_sources(recipe: Recipe, road: Path) -> None:
         ({"sources": [{"source": "vqav2", "family": "vqa"}]}, "either `source` or `family`"),
         ({"encoder": {"tokenizer": "tok", "boxes": "kosmos"}}, "one of pix2seq"),
         ({"packing": {"tokens": 256, "overlong": "split"}}, "'drop' or 'truncate'"),
+        ({"sources": [{"family": "vqa", "prompts": ["Look."]}]}, "`prompts` of a family"),
+        ({"sources": [{"source": "vqav2", "prompts": [" "]}]}, "none of them blank"),
+        (
+            {
+                "sources": [{"source": "vqav2", "prompts": ["Look."]}],
+                "encoder": {"tokenizer": "tok", "prompts": {"vqav2": ["See."]}},
+            },
+            "vqav2 has other prompts in `encoder`",
+        ),
     ],
 )
 def test_what_contradicts_itself_is_refused(
