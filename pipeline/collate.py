@@ -140,11 +140,11 @@ class Collator:
         pack = draft.packs[row]
         try:
             members = [
-                (self._encoded(part), place, self._file(part))
+                (self._encoded(part), place)
                 for part, place in zip(pack.parts.tolist(), pack.rows.tolist(), strict=True)
             ]
-            texts = self.remote.texts([(file, *e.texts.span(p)) for e, p, file in members])
-            places = [e.places[e.bounds[p] : e.bounds[p + 1]].tolist() for e, p, _ in members]
+            texts = self.remote.texts([(e.texts.path, *e.texts.span(p)) for e, p in members])
+            places = [e.places[e.bounds[p] : e.bounds[p + 1]].tolist() for e, p in members]
             stored = [place for some in places for place in some if place >= 0]
             pictures = dict(zip(stored, self._store.load(stored), strict=True))
         except CuveeError as error:

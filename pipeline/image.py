@@ -9,7 +9,6 @@ filter, photographs differ by less than 3 of 255 grey levels on average, 99 % of
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import simplejpeg
@@ -21,6 +20,8 @@ from torch.nn import functional
 
 from pipeline.policy import NEWLINE, ImagePolicy
 
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of a JPEG's frame header, https://www.w3.org/Graphics/JPEG/itu-t81.pdf, table B.1."""
 GREY = 128
 """Grey level around a letterboxed picture; transparency shows white."""
 
@@ -58,11 +59,21 @@ def decode(data: memoryview | bytes, policy: ImagePolicy, room: Tensor | None = 
 
 def look(data: memoryview | bytes, policy: ImagePolicy, room: Tensor | None = None) -> Picture:
     """Return what a model gets of a picture, its tiles as `decode` gives them."""
-    picture = Image.open(io.BytesIO(data))
-    orientation = picture.getexif().get(0x0112, 1)
-    width, height = picture.size if orientation < 5 else picture.size[::-1]
+    if plain := _is_plain(data):
+        high, wide, *_ = simplejpeg.decode_jpeg_header(data)
+        picture, orientation, stored = None, 1, (wide, high)
+    else:
+        picture = Image.open(io.BytesIO(data))
+        orientation, stored = picture.getexif().get(0x0112, 1), picture.size
+        plain = picture.format == "JPEG" and picture.mode in ("L", "RGB")
+    width, height = stored if orientation < 5 else stored[::-1]
     seen = blank(width, height, policy, room, filled=False)
-    read = partial(_read, picture, data, orientation)
+
+    def read(target: tuple[int, int]) -> Tensor:
+        if plain or picture is None:
+            return _jpeg(data, stored, orientation, target)
+        return _other(picture, orientation)
+
     if policy.patch:
         _shaped(read, seen.tiles, width, height, policy)
         return seen
@@ -191,32 +202,58 @@ def normalise(tiles: Tensor) -> Tensor:
     return tiles.float().div_(127.5).sub_(1.0)
 
 
-def _read(
-    picture: Image.Image, data: memoryview | bytes, orientation: int, target: tuple[int, int]
+def _is_plain(data: memoryview | bytes) -> bool:
+    """Say whether these bytes are a JPEG of three channels that is stored upright.
+
+    Pillow takes a while to look at a file; where it may know better (an APP1 segment with an
+    orientation, other channels), it is asked.
+    """
+    place = 2
+    if bytes(data[:2]) != b"\xff\xd8":
+        return False
+    while place + 10 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker in _FRAMES:
+            # What follows are tables and the scan, which say nothing of this.
+            return data[place + 9] == 3
+        if marker == 0xE1 or not 0xC0 <= marker < 0xFF:
+            return False
+        place += 2 + (data[place + 2] << 8 | data[place + 3])
+    return False
+
+
+def _jpeg(
+    data: memoryview | bytes, stored: tuple[int, int], orientation: int, target: tuple[int, int]
 ) -> Tensor:
-    """Return the pixels, (1, 3, H, W) uint8, upright and not smaller than `target` if they were not."""
-    width, height = target if orientation < 5 else target[::-1]
-    if picture.format == "JPEG" and picture.mode in ("L", "RGB"):
-        scale = _scale(picture.size, (width, height))
-        array: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            data,
-            min_height=-(-picture.height // scale),
-            min_width=-(-picture.width // scale),
-            fastdct=True,
-            fastupsample=True,
-        )
-        if orientation != 1:
-            array = np.array(_upright(Image.fromarray(array), orientation))
-    else:
-        upright = _upright(picture, orientation)
-        if upright.mode in ("P", "LA", "RGBA", "PA"):
-            layer = upright.convert("RGBA")
-            white = Image.new("RGBA", layer.size, "white")
-            upright = Image.alpha_composite(white, layer)
-        elif upright.mode.startswith("I"):
-            # 16-bit grey: Pillow's own conversion would clip it to white.
-            upright = Image.fromarray((np.asarray(upright, np.int64) >> 8).astype(np.uint8))
-        array = np.array(upright.convert("RGB"))
+    """Return the pixels of a JPEG, upright, and not smaller than `target` if they were not."""
+    scale = _scale(stored, target if orientation < 5 else target[::-1])
+    array: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+        data,
+        min_height=-(-stored[1] // scale),
+        min_width=-(-stored[0] // scale),
+        fastdct=True,
+        fastupsample=True,
+    )
+    if orientation != 1:
+        array = np.array(_upright(Image.fromarray(array), orientation))
+    return _channels(array)
+
+
+def _other(picture: Image.Image, orientation: int) -> Tensor:
+    """Return the pixels of a picture that Pillow reads, upright."""
+    upright = _upright(picture, orientation)
+    if upright.mode in ("P", "LA", "RGBA", "PA"):
+        layer = upright.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        upright = Image.alpha_composite(white, layer)
+    elif upright.mode.startswith("I"):
+        # 16-bit grey: Pillow's own conversion would clip it to white.
+        upright = Image.fromarray((np.asarray(upright, np.int64) >> 8).astype(np.uint8))
+    return _channels(np.array(upright.convert("RGB")))
+
+
+def _channels(array: NDArray[np.uint8]) -> Tensor:
+    """Return (H, W, 3) as (1, 3, H, W)."""
     # The picture's axis first: else torch does not see that channels are last, and moves them.
     return torch.from_numpy(array)[None].permute(0, 3, 1, 2)
 

@@ -44,13 +44,18 @@ def main() -> None:
         words = [sys.executable, "-m", "tests.benchmarks.far", str(folder), str(LATENCY)]
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdout
-            options = s3_options(int(server.stdout.readline()))
-            remote = Catalog.open(
-                "s3://vats/catalog", storage_options=options, shadow=folder / "shadow"
-            )
-            sides = {OURS: partial(load, plan, remote), "local disk": partial(load, plan, local)}
-            rates = interleaved(sides, ROUNDS).wall
-            server.terminate()
+            try:
+                options = s3_options(int(server.stdout.readline()))
+                remote = Catalog.open(
+                    "s3://vats/catalog", storage_options=options, shadow=folder / "shadow"
+                )
+                sides = {
+                    OURS: partial(load, plan, remote),
+                    "local disk": partial(load, plan, local),
+                }
+                rates = interleaved(sides, ROUNDS).wall
+            finally:
+                server.terminate()
     bars = {"local disk": 0.8}
     table = [Side(name=n, rate=r, bar=bars.get(n)) for n, r in rates.items()]
     show(OURS, table, "samples", f"the loader, {CORES} threads, {samples:,} samples of one picture")

@@ -4,6 +4,7 @@ import gc
 import io
 import json
 import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
@@ -321,6 +322,17 @@ def test_photographs_stay_within_the_stated_tolerance(size: tuple[int, int]) -> 
         assert np.percentile(off, 99) <= 20
 
 
+def test_a_jpeg_cut_anywhere_is_no_picture_or_a_picture() -> None:
+    data = saved(gradient(40, 30), "JPEG", progressive=True)
+    policy = ImagePolicy(size=16, tokens=4)
+    assert decode(data, policy).shape == (1, 3, 16, 16)
+    for length in range(0, len(data) - 2, 7):
+        with suppress(ValueError, OSError):
+            assert decode(memoryview(data)[:length], policy).shape == (1, 3, 16, 16)
+    with pytest.raises((ValueError, OSError)):
+        decode(data[:100], policy)
+
+
 def test_slices_stitched_together_are_the_picture() -> None:
     policy = ImagePolicy(kind="slices", size=32, tokens=4, max_slices=4)
     tiles = decode(saved(gradient(128, 32), "PNG"), policy)
@@ -335,6 +347,15 @@ def test_exif_orientation_and_every_mode_are_handled() -> None:
     turned = decode(saved(gradient(64, 64), "JPEG", exif=tags), ImagePolicy(size=64, tokens=4))
     plain = decode(saved(gradient(64, 64), "JPEG"), ImagePolicy(size=64, tokens=4))
     assert torch.equal(turned, plain.flip(2, 3))
+    # Pillow reads an orientation from XMP too.
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="3"></a></x:xmpmeta>'
+    turned = decode(saved(gradient(64, 64), "JPEG", xmp=xmp), ImagePolicy(size=64, tokens=4))
+    assert torch.equal(turned, plain.flip(2, 3))
+    for mode in ("L", "CMYK"):
+        whole = gradient(64, 64).convert(mode)
+        [tile] = decode(saved(whole, "JPEG", quality=95), ImagePolicy(size=64, tokens=4))
+        off = tile.permute(1, 2, 0).numpy().astype(int) - np.asarray(whole.convert("RGB"), int)
+        assert np.abs(off).mean() < 2, mode
     for mode in ("L", "P", "LA", "RGBA", "CMYK", "1", "I;16"):
         base = gradient(20, 30)
         if mode == "I;16":

@@ -127,16 +127,26 @@ def test_near_ranges_are_one_request_and_large_ones_are_not_joined() -> None:
 
 
 def test_the_cache_stays_within_its_bound(tmp_path: Path) -> None:
-    cache = Cache(tmp_path, 1000)
-    for number in range(50):
-        cache.put(f"{number}", bytes([number]) * 90)
-        assert cache.get("0" if number < 5 else f"{number}") is not None
-    held = sum(file.stat().st_size for file in tmp_path.iterdir())
-    assert 800 < held <= 1000
-    assert cache.get("49") == bytes([49]) * 90
-    assert cache.get("7") is None
-    again = Cache(tmp_path, 400)
-    again.put("new", b"x" * 90)
-    assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 400
-    (tmp_path / "new").write_bytes(b"torn")
-    assert again.get("new") is None
+    def held() -> int:
+        return sum(file.stat().st_size for file in tmp_path.iterdir())
+
+    cache = Cache(tmp_path, 3000)
+    for number in range(0, 100, 2):
+        cache.put({f"{number}": bytes([number]) * 90, f"{number + 1}": b"odd" * 30})
+        [first] = cache.get(["0" if number < 8 else f"{number}"])
+        assert first is not None
+    assert 2500 < held() <= 3000
+    assert cache.get(["98", "99", "14"]) == [bytes([98]) * 90, b"odd" * 30, None]
+    cache.put({"98": b"another"})
+    again = Cache(tmp_path, 1000)
+    assert again.get(["98", "99"]) == [b"another", b"odd" * 30]
+    again.put({"new": b"x" * 90})
+    assert held() <= 1000
+    assert cache.get(["20"]) == [None], "another process has removed it"
+    [file, *_] = sorted(tmp_path.iterdir(), reverse=True)
+    file.write_bytes(file.read_bytes()[:40])
+    assert again.get(["new"]) == [None]
+    assert Cache(tmp_path, 1000).get(["new", "98"]) == [None, b"another"]
+    assert not file.exists()
+    again.clear()
+    assert not list(tmp_path.iterdir())
