@@ -4,8 +4,9 @@
 
 Every connector gets the demo's towers, recipe, samples and learning rate. Packs are as much longer as
 their pictures have more visual tokens, so all runs take about as many steps. Runs that are finished
-are kept: run it again with other names to add to the table. Step times are of one process on one
-thread, forward and backward of the same four packs, rounds of all connectors interleaved.
+are kept: run it again with other names to add to the table; with 0 samples it prints only what the
+connectors cost. Step times are of one process on one thread, forward and backward of the same packs,
+rounds of all connectors interleaved.
 """
 
 import json
@@ -55,6 +56,8 @@ CONNECTORS: dict[str, dict[str, Any]] = {
     "MLP": {"kind": "mlp", "merge": 1},
     "linear": {"kind": "linear", "merge": 1},
 }
+TIMED = 600
+"""Samples of a plan that only times steps."""
 SOURCES = ("vqav2", "textvqa", "refcoco", "docvqa")
 PACK, FEWEST = 256, 4
 """Tokens of a pack of the demo, and its visual tokens a picture."""
@@ -132,26 +135,29 @@ def main() -> None:
     folder, words = Path(sys.argv[1]).absolute(), sys.argv[2:]
     samples = int(words.pop(0)) if words and words[0].isdigit() else SAMPLES
     prepare(folder)
-    sides = {name: planned(folder, name, samples) for name in words or CONNECTORS}
+    # To time steps, a plan of some steps is enough.
+    sides = {name: planned(folder, name, samples or TIMED) for name in words or CONNECTORS}
     trained = {}
-    for name, (_, config) in sides.items():
+    for name, (_, config) in sides.items() if samples else ():
         trained[name] = learnt(config)
         print(name, *trained[name], flush=True)
-    scores = " | ".join(SOURCES)
-    print(f"\n{samples:,} samples a run; scores in percent on `{SPLIT}`\n")
-    print(f"| connector | tokens | parameters | MFLOP | ms a step | steps | loss | {scores} |")
-    print(f"| --- |{' ---: |' * (6 + len(SOURCES))}")
+    heads = ["tokens", "parameters", "MFLOP", "ms a step"]
+    if trained:
+        heads += ["steps", "loss", *SOURCES]
+        print(f"\n{samples:,} samples a run; scores in percent on `{SPLIT}`\n")
+    print(f"| connector | {' | '.join(heads)} |\n| --- |{' ---: |' * len(heads)}")
     for name, (milliseconds, model) in step_times(sides).items():
-        cost, (steps, loss, found) = connector_cost(model), trained[name]
+        cost = connector_cost(model)
         cells = [
             f"{cost.tokens}",
             f"{cost.parameters:,}",
             f"{cost.flops / 1e6:.1f}",
             f"{milliseconds:.0f}",
-            f"{steps:,}",
-            f"{loss:.2f}",
-            *(f"{100 * found[source]:.1f}" for source in SOURCES),
         ]
+        if name in trained:
+            steps, loss, scores = trained[name]
+            shown = [f"{100 * scores[source]:.1f}" for source in SOURCES]
+            cells += [f"{steps:,}", f"{loss:.2f}", *shown]
         print(f"| {name} | {' | '.join(cells)} |")
 
 
