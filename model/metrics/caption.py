@@ -119,10 +119,10 @@ def _cider(said: Sequence[Words], references: Sequence[Sequence[Words]]) -> list
 
 
 def aggregate(items: Iterable[Item], *, meteor: bool = False) -> dict[str, float]:
-    """Return CIDEr, BLEU-1 to 4 and ROUGE-L of a set of captions, one an image.
+    """Return CIDEr, BLEU-1 to 4, ROUGE-L and, if asked for, METEOR of a set of captions.
 
     CIDEr is about 0 to 10 and the others are fractions; papers print all of them times 100. A missing
-    caption is an empty one.
+    caption is an empty one. Document frequencies are those of the set: give one caption an image.
     """
     pairs = [parts(item) for item in items]
     if not pairs:
@@ -155,7 +155,12 @@ def _meteor(said: Sequence[Words], references: Sequence[Sequence[Words]]) -> flo
         ) from error
     scorer: Any = Meteor()
     true = {n: [" ".join(other) for other in others] for n, others in enumerate(references)}
-    score, _ = scorer.compute_score(true, {n: [" ".join(mine)] for n, mine in enumerate(said)})
+    try:
+        score, _ = scorer.compute_score(true, {n: [" ".join(mine)] for n, mine in enumerate(said)})
+    finally:
+        # The package ends its program, and leaves these open.
+        scorer.meteor_p.stdout.close()
+        scorer.meteor_p.stderr.close()
     return float(score)
 
 

@@ -80,6 +80,15 @@ def test_words_are_those_of_the_official_tokeniser() -> None:
     assert [" ".join(words(text)) for text in captions] == [found[n][0] for n in found]
 
 
+def test_meteor_is_what_its_own_program_says() -> None:
+    pytest.importorskip("pycocoevalcap", reason="pycocoevalcap is not installed")
+    if shutil.which("java") is None:
+        pytest.skip("no Java here")
+    assert CAPTION.aggregate(items(SAID, REFERENCES), meteor=True)["METEOR"] == pytest.approx(
+        0.3748, abs=5e-5
+    )
+
+
 def test_meteor_asks_for_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(UserError, match="METEOR needs Java"):
