@@ -355,7 +355,7 @@ def _judged(catalog: Catalog, run: Path, each: int) -> list[Judged]:
 
 
 def _result(source: str, split: str, result: Mapping[str, Any], cards: Sequence[Card]) -> Judged:
-    measure = result["measure"]
+    measure, most = result["measure"], result["most"] or 1.0
     constant = result["majority_answer"]
     if isinstance(constant, list):
         says = "Majority is the mean training box."
@@ -365,10 +365,10 @@ def _result(source: str, split: str, result: Mapping[str, Any], cards: Sequence[
     return Judged(
         source=source,
         split=split,
-        title=result["title"],
+        title=result["title"] if most == 1 else f"{result['title']}, of {most:,.0f}",
         questions=result["questions"],
         bars=tuple(
-            (who, 100 * result[who][measure])
+            (who, 100 * result[who][measure] / most)
             for who in ("model", "blind", "majority")
             if result[who] is not None
         ),

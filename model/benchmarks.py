@@ -1,5 +1,6 @@
 """Which metric judges a source, how it is asked, and what its items hold."""
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ class Benchmark:
     longest: int
     """New tokens an answer may have."""
     reference: Callable[[Row], Any]
-    """Row -> what the metric compares with; None where the release hides it."""
+    """Row -> what the metric compares with; None where the release hides it, or leaves the question out."""
     suffix: str = ""
     """What harnesses add to the question, on a line of its own."""
     extras: Callable[[Row], dict[str, Any]] = lambda row: {}
@@ -103,12 +104,21 @@ def _answers_or_said(row: Row) -> list[str] | None:
     return _answers(row) or ([text] if text is not None else None)
 
 
+def _balanced(row: Row) -> bool:
+    return bool(row["is_balanced"] != "false")
+
+
 def _gqa_item(row: Row) -> dict[str, Any]:
-    return {"question": question(row), "is_balanced": row["is_balanced"] != "false"}
+    program = {"program": json.loads(row["program"])} if row["program"] else {}
+    return {"question": question(row), "is_balanced": _balanced(row), **program}
+
+
+def _is_difficult(row: Row) -> bool:
+    return bool(row["difficult_direct_answer"] == "true")
 
 
 def _aokvqa_item(row: Row) -> dict[str, Any]:
-    return {"difficult_direct_answer": row["difficult_direct_answer"] == "true"}
+    return {"difficult_direct_answer": _is_difficult(row)}
 
 
 def _choices(row: Row) -> dict[str, Any]:
@@ -200,7 +210,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "gqa": Benchmark(
         metric="gqa",
         longest=16,
-        reference=_first,
+        reference=lambda row: _first(row) if _balanced(row) else None,
         suffix=SHORT,
         extras=_gqa_item,
         types={
@@ -208,12 +218,13 @@ BENCHMARKS: dict[str, Benchmark] = {
             "structural": "$.types.structural",
             "semantic": "$.types.semantic",
             "group": "$.groups.global",
+            "program": "$.semantic",
         },
     ),
     "aokvqa": Benchmark(
         metric="aokvqa_direct",
         longest=16,
-        reference=_answers,
+        reference=lambda row: None if _is_difficult(row) else _answers(row),
         suffix=SHORT,
         extras=_aokvqa_item,
         types={"difficult_direct_answer": "$.difficult_direct_answer"},

@@ -88,6 +88,7 @@ def judge(
         "metric": metric.name,
         "title": metric.title,
         "measure": metric.measure,
+        "most": metric.most,
         "questions": len(rows),
         "scored": len(judged["model"]),
         "majority_answer": constant,

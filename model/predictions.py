@@ -99,7 +99,7 @@ def read_predictions(file: Path) -> list[dict[str, Any]]:
 
 
 def _lines(text: str) -> Iterable[tuple[int, str]]:
-    return ((n, line) for n, line in enumerate(text.splitlines(), start=1) if line.strip())
+    return ((n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip())
 
 
 def _of_mme(file: Path, number: int, line: str) -> dict[str, Any]:
@@ -156,7 +156,8 @@ def score_items(file: Path, metric: str, options: Mapping[str, Any] | None = Non
     if unknown := sorted(set(chosen) - set(found.options)):
         known = ", ".join(found.options) or "none"
         raise UserError(f"{metric} has no option {', '.join(unknown)}", fix=f"it has: {known}")
-    entries = read_predictions(file)
+    # Items of an evaluation have no reference where the release hides it.
+    entries = [each for each in read_predictions(file) if each.get("reference", "") is not None]
     return Scored(
         metric=found,
         figures=found.aggregate(entries, **chosen),

@@ -30,7 +30,8 @@ def scoreboard(scores: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Table
 
 
 def _add(table: Table, name: str, result: Mapping[str, Any]) -> None:
-    figures = [_percent(result[who], result["measure"]) for who in WHO]
+    scale = 100.0 if result["most"] is None else 1.0
+    figures = [_percent(result[who], result["measure"], scale) for who in WHO]
     table.add_row(name, result["title"], f"{result['questions']:,}", *figures, _constant(result))
     for group in result["model"] or {}:
         if group.startswith("question_type/"):
@@ -38,8 +39,8 @@ def _add(table: Table, name: str, result: Mapping[str, Any]) -> None:
             table.add_row("", f"  {group.partition('/')[2]}", "", *shares)
 
 
-def _percent(figures: Mapping[str, float] | None, name: str) -> str:
-    return "-" if figures is None or name not in figures else f"{100 * figures[name]:.1f}"
+def _percent(figures: Mapping[str, float] | None, name: str, scale: float = 100.0) -> str:
+    return "-" if figures is None or name not in figures else f"{scale * figures[name]:,.1f}"
 
 
 def _constant(result: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ POPE and MME; VLMEvalKit's tables (MMBench, RealWorldQA); Qwen-VL's evaluation (
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
@@ -80,7 +81,7 @@ def _subtasks(entries: list[Entry]) -> Files:
     for entry in entries:
         pictures = files.setdefault(entry["subtask"], {})
         fields = (entry["image"], entry["question"], entry["gold"], entry["answer"])
-        line = "\t".join(" ".join(text.split()) for text in fields)
+        line = "\t".join(re.sub(r"[\t\r\n]", " ", text) for text in fields)
         pictures.setdefault(entry["image"], []).append(line + "\n")
     return {
         f"/{name}.txt": "".join(line for lines in pictures.values() for line in lines)

@@ -26,6 +26,8 @@ class Metric:
     """(items, **options) -> figures of a set; `measure` is among them."""
     measure: str = "accuracy"
     """Which figure of `aggregate` stands for the whole."""
+    most: float | None = None
+    """The most it can be, where papers print it as it is; the others are printed times 100."""
     extras: Mapping[str, str] = field(default_factory=dict)
     """What an item holds beside prediction and reference: name -> meaning."""
     options: Mapping[str, str] = field(default_factory=dict)

@@ -50,7 +50,8 @@ def mme(prediction: str, reference: str) -> float:
 def aggregate(items: Iterable[Item]) -> dict[str, float]:
     """Return points: `total`, `perception`, `cognition`, and `subtask/<name>` out of 200.
 
-    The two questions of a picture share `image`; without it, they follow each other.
+    The two questions of a picture share `image` and follow each other; so do those of a picture that
+    comes again. Without `image`, all follow each other.
 
     Raises:
         UserError: an item without a known `subtask`, or a picture without its two questions.
@@ -77,14 +78,18 @@ def aggregate(items: Iterable[Item]) -> dict[str, float]:
 
 def _points(subtask: str, pictures: dict[object, list[float]]) -> float:
     for picture, scores in pictures.items():
-        if len(scores) != 2:
+        if len(scores) % 2:
             raise UserError(
                 f"MME {subtask}, picture {picture!r}: {len(scores)} questions, expected 2",
                 fix="give both questions of each picture",
             )
     questions = [score for scores in pictures.values() for score in scores]
-    both = [min(scores) for scores in pictures.values()]
+    both = [min(pair) for scores in pictures.values() for pair in _pairs(scores)]
     return 100 * sum(questions) / len(questions) + 100 * sum(both) / len(both)
+
+
+def _pairs(scores: list[float]) -> list[tuple[float, float]]:
+    return list(zip(scores[::2], scores[1::2], strict=True))
 
 
 MME = Metric(
@@ -93,5 +98,6 @@ MME = Metric(
     score=mme,
     aggregate=aggregate,
     measure="total",
+    most=2800.0,
     extras={"subtask": "one of the 14 subtasks", "image": "what a picture's two questions share"},
 )

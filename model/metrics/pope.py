@@ -21,7 +21,11 @@ def says_yes(text: str) -> bool:
 
 def pope(prediction: str, reference: str) -> float:
     """Return 1 where the answer counts as the reference, yes or no."""
-    return float(says_yes(prediction) == (reference == "yes"))
+    return float(says_yes(prediction) == _is_yes(reference))
+
+
+def _is_yes(reference: str) -> bool:
+    return reference.strip().lower() == "yes"
 
 
 def aggregate(items: Iterable[Item]) -> dict[str, float]:
@@ -34,7 +38,7 @@ def aggregate(items: Iterable[Item]) -> dict[str, float]:
     pairs = []
     for item in items:
         prediction, reference = parts(item)
-        pairs.append((says_yes(prediction or ""), reference == "yes"))
+        pairs.append((says_yes(prediction or ""), _is_yes(reference)))
         if item.get("category") is not None:
             groups[item["category"]].append(pairs[-1])
     figures = _figures(pairs)

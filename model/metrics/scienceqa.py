@@ -63,9 +63,9 @@ def aggregate(items: Iterable[Item], **options: Any) -> dict[str, float]:
     rows = [dict(item) for item in items]
     contexts: dict[str, list[dict[str, Any]]] = {"TXT": [], "IMG": [], "NO": []}
     for row in rows:
-        if "grade" in row:
+        if row.get("grade") is not None:
             row["grade"] = "1-6" if int(str(row["grade"]).removeprefix("grade")) <= 6 else "7-12"
-        if "subject" in row:
+        if row.get("subject") is not None:
             row["subject"] = _SUBJECTS.get(row["subject"], row["subject"])
         if "has_image" in row or "hint" in row:
             hint, image = bool(row.get("hint")), bool(row.get("has_image"))

@@ -164,6 +164,10 @@ def test_a_suite_asks_as_the_benchmarks_do(run: Path, tmp_path: Path) -> None:
     (tmp_path / "suite.yaml").write_text("benchmarks:\n  - {sauce: vqav2, split: val}\n")
     with pytest.raises(UserError, match=r"suite.yaml.*line 2"):
         Suite.load(tmp_path / "suite.yaml")
+    twice = "benchmarks:\n" + "  - {source: vqav2, split: val}\n" * 2
+    (tmp_path / "suite.yaml").write_text(twice)
+    with pytest.raises(UserError, match="vqav2 val listed twice"):
+        Suite.load(tmp_path / "suite.yaml")
 
 
 def test_hidden_answers_are_answered_but_not_scored(run: Path) -> None:
@@ -182,6 +186,22 @@ def test_the_table_shows_the_model_beside_its_baselines(done: Evaluation) -> Non
     table = scoreboard(done.scores)
     assert table.row_count == 2
     assert [column.header for column in table.columns][3:6] == ["model", "blind", "majority"]
+
+
+def test_points_are_shown_as_points() -> None:
+    figures = {"total": 1531.25, "perception": 1531.25}
+    known = {"title": "MME points", "questions": 2, "measure": "total", "most": 2800.0}
+    whose = {"model": figures, "blind": None, "majority": None, "majority_answer": None}
+    table = scoreboard({"split": "MME", "sources": {"mme": known | whose}})
+    assert list(table.columns[3].cells) == ["1,531.2"]
+
+
+def test_options_are_asked_for_by_letter_only_where_there_are_options() -> None:
+    row = {"messages": [{"role": "user", "content": "Why?"}], "choices": ["a", "b"]}
+    letter = benchmark_of("mmmu").suffix
+    assert asked(row, letter)["messages"][0]["content"].endswith("directly.")
+    none = asked(row | {"choices": []}, letter)
+    assert none["messages"][0]["content"].endswith("single word or phrase.")
 
 
 @pytest.mark.parametrize("source", BENCHMARKS)

@@ -205,3 +205,29 @@ def test_pope_splits_are_balanced_and_all_yes_has_the_known_figures() -> None:
         figures = METRICS["pope"].aggregate(items)
         assert (len(items), figures["recall"], figures["yes_ratio"]) == (3000, 1.0, 1.0)
         assert figures["precision"] == figures["accuracy"] == 0.5
+
+
+def test_labels_of_pope_may_be_in_any_case() -> None:
+    items = [{"prediction": "no", "reference": label} for label in ("Yes", "yes", "No", "no ")]
+    figures = METRICS["pope"].aggregate(items)
+    assert (figures["accuracy"], figures["recall"]) == (0.5, 0.0)
+    assert [METRICS["pope"].score("no", label) for label in ("Yes", "No")] == [0.0, 1.0]
+
+
+def test_a_question_of_scienceqa_without_grade_counts_in_no_grade() -> None:
+    known = {"prediction": "A", "reference": 0, "choices": ["x", "y"]}
+    items = [known | {"grade": None, "subject": None}, known | {"grade": "grade7", "subject": "z"}]
+    figures = METRICS["scienceqa"].aggregate(items)
+    assert figures == {"accuracy": 1.0, "grade/7-12": 1.0, "subject/z": 1.0}
+    assert METRICS["scienceqa"].score(1, "B") == 1.0
+    assert METRICS["scienceqa"].score(-1, 0) == 0.0
+
+
+def test_a_picture_of_mme_that_comes_again_is_two_pairs() -> None:
+    items = [
+        {"prediction": said, "reference": gold, "subtask": "OCR", "image": "same"}
+        for said, gold in (("Yes", "Yes"), ("No", "No"), ("Yes", "Yes"), ("Yes", "No"))
+    ]
+    assert METRICS["mme"].aggregate(items)["total"] == 75.0 + 50.0
+    with pytest.raises(UserError, match="picture 'same': 3 questions"):
+        METRICS["mme"].aggregate(items[:3])

@@ -79,3 +79,23 @@ def test_what_does_not_fit_is_explained(catalog: Catalog, tmp_path: Path) -> Non
     file.write_text('{"a": 1}\n{"a"')
     with pytest.raises(DataError, match="line 2"):
         read_predictions(file)
+
+
+def test_a_line_ends_where_json_lines_end(tmp_path: Path) -> None:
+    entries = [{"id": 1, "answer": "one\u2028line\x85"}, {"id": 2, "answer": "b"}]
+    lines = "\n".join(json.dumps(entry, ensure_ascii=False) for entry in entries)
+    (tmp_path / "a.jsonl").write_text(lines, encoding="utf-8")
+    assert read_predictions(tmp_path / "a.jsonl") == entries
+
+
+def test_truth_beside_an_answer_is_not_taken_for_the_answer(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    rows = catalog.samples().filter(pl.col("split") == "val").collect()
+    entries = [
+        {"pid": key, "answer": "cat", "response": "dog", "prediction": None}
+        for key in rows["native_id"]
+    ]
+    (tmp_path / "p.json").write_text(json.dumps(entries))
+    scored = score_split(tmp_path / "p.json", catalog, "vqav2", "val", "shikra")
+    assert (scored.figures["accuracy"], scored.missing) == (0.0, 0)
