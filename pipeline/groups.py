@@ -74,10 +74,7 @@ def folded(groups: Integers, tiles: Integers, cost: Integers, deviations: Intege
     for factor in _factors(each):
         first = np.flatnonzero(np.diff(band, prepend=-1))
         sizes = np.diff(np.append(first, len(band)))
-        means = np.add.reduceat(sums, first) // sizes[:, None]
-        spread = sums - np.repeat(means, sizes, axis=0)
-        entry = int((spread.astype(np.float64) ** 2).sum(axis=0).argmax())
-        order = _within(band, sums[:, entry])
+        order = _within(band, sums[:, most_spread(sums)])
         # Of n in a band, number i stands with n/f + (n/f - 1 - i), 2n/f + i and so on.
         parts = sizes // factor
         column = np.arange(int(parts.sum())) - np.repeat(np.cumsum(parts) - parts, parts)
@@ -93,6 +90,12 @@ def folded(groups: Integers, tiles: Integers, cost: Integers, deviations: Intege
         members = members[chosen].reshape(len(chosen), -1)
         sums, band = sums[chosen].sum(axis=1), band[chosen[:, 0]]
     return members
+
+
+def most_spread(deviations: Integers) -> int:
+    """Return the entry from whose share packs are furthest, in squares: exact, as sums of integers are."""
+    scaled = deviations >> max(int(np.abs(deviations).max(initial=0)).bit_length() - 20, 0)
+    return int(np.einsum("ij,ij->j", scaled, scaled).argmax())
 
 
 def _bands(tiles: Integers, cost: Integers) -> Integers:
@@ -134,9 +137,17 @@ def _factors(number: int) -> list[int]:
 
 
 def ascending(values: Integers) -> Integers:
-    """Return the stable order of integers below 2^63 / len(values), the same on every processor."""
-    bits = len(values).bit_length()
-    keyed = (values << bits) | np.arange(len(values))
-    keyed.sort()
-    keyed &= (1 << bits) - 1
-    return keyed
+    """Return the stable order of integers, the same on every processor.
+
+    >>> ascending(np.array([70_000, -1, 5, -1]))
+    array([1, 3, 2, 0])
+    """
+    if not len(values):
+        return np.zeros(0, np.int64)
+    least = values.min()
+    # Short integers are sorted by radix: sixteen bits after the other, the lowest first.
+    low = values - least
+    order: Integers = np.argsort(low.astype(np.uint16), kind="stable")
+    for shift in range(16, int(values.max() - least).bit_length(), 16):
+        order = order.take(np.argsort((low >> shift).astype(np.uint16).take(order), kind="stable"))
+    return order

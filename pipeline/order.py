@@ -20,7 +20,6 @@ SETTLED = 192
 """Groups at the end of a run that are put in a better order once more."""
 EXCHANGES = 150
 """Most exchanges in this."""
-NEVER = np.iinfo(np.int64).max
 PATIENCE = (3, 10)
 """How much a wait as long as the buffer counts, in mean squared deviations of a group: 0.3."""
 
@@ -58,32 +57,30 @@ class Herd:
         squares = (groups * groups).sum(axis=1)
         mean = int(squares.sum()) // max(count, 1)
         late = mean * PATIENCE[0] // PATIENCE[1] // self.buffer * np.arange(count)
-        cost = squares + late
-        here = np.arange(size)
-        near, costs = groups[:size].copy(), cost[:size].copy()
-        doubled = 2 * self._run
+        # A group's row times the run's gives its score: what it costs, and twice its deviation times
+        # the run's.
+        rows = np.column_stack([groups, squares + late])
+        twice = np.column_stack([2 * groups, np.zeros(count, np.int64)])
+        run = np.append(2 * self._run, 1)
+        here, near = list(range(size)), rows[:size].copy()
         scores = np.empty(size, np.int64)
-        placed = np.empty(max(count - keep, 0), np.int64)
-        fresh = min(len(placed), count - size)
-        for turn in range(fresh):
-            np.matmul(near, doubled, out=scores)
-            scores += costs
-            best = scores.argmin()
-            placed[turn] = here[best]
-            doubled += near[best]
-            doubled += near[best]
-            new = size + turn
-            near[best], costs[best], here[best] = groups[new], cost[new], new
-        left = np.ones(size, np.bool_)
-        for turn in range(fresh, len(placed)):
-            scores = near @ doubled + costs
-            scores[~left] = NEVER
-            best = scores.argmin()
-            placed[turn] = here[best]
-            doubled += 2 * near[best]
-            left[best] = False
-        self._run = doubled // 2
-        return placed, np.sort(here[left])
+        placed = []
+        wanted = max(count - keep, 0)
+        for new in range(size, size + min(wanted, count - size)):
+            np.dot(near, run, out=scores)
+            best = int(scores.argmin())
+            group = here[best]
+            placed.append(group)
+            run += twice[group]
+            near[best] = rows[new]
+            here[best] = new
+        while len(placed) < wanted:
+            best = int(np.dot(near, run).argmin())
+            placed.append(here.pop(best))
+            run += twice[placed[-1]]
+            near = np.delete(near, best, axis=0)
+        self._run = run[:-1] // 2
+        return np.array(placed, np.int64), np.array(sorted(here), np.int64)
 
     def settle(self, groups: Integers, order: Integers) -> Integers:
         """Return a better order of the last groups of a run, by exchanging two at a time.

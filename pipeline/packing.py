@@ -17,11 +17,9 @@ Integers = NDArray[np.int64]
 
 DEALT = 0.6
 """Part of the whole need that is dealt out before packs are filled by best fit."""
-BATCHES = 64
-"""Batches that are matched to packs one after the other: more are tighter and slower."""
-TILED_BATCHES = 128
-"""The same where tiles bind: fits of two budgets are harder to find."""
-SLACK = {False: 50, True: 200}
+BATCHES = 32
+"""Batches that are matched to packs one after the other."""
+SLACK = {False: 50, True: 100}
 """Packs more than the lower bound to start with, in 10,000ths of it; the second where tiles bind. As many
 as it takes in the end: the smallest samples then go into all packs, not by the dozen into a few last
 ones. Of a window that went before, `slack_of` tells better."""
@@ -121,7 +119,7 @@ class _Window:
         """Put samples, largest first, into the fullest packs that hold them; open packs at need."""
         smallest = self.need[samples].min(initial=self.whole)
         usable = _Sorted(self.room, smallest, np.arange(len(self.free_tokens)), len(self.tokens))
-        batch = -(-len(self.tokens) // (TILED_BATCHES if self.binding else BATCHES))
+        batch = -(-len(self.tokens) // BATCHES)
         for start in range(0, len(samples), batch):
             waiting = samples[start : start + batch]
             while len(waiting):

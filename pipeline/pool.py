@@ -4,13 +4,13 @@ Read from the encodings files, some files at a time: about 36 bytes of memory a 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from catalog.errors import UserError
@@ -23,8 +23,12 @@ BLOCK_ROWS = 5_000
 """Rows of a file that a block shuffle reads together: what ingest writes as one file."""
 Place = tuple[int, Path, Path | None]
 """Place in the plan's parts, encodings file, samples file: None where turns were merged."""
-ROWS_AT_ONCE = 1_000_000
-"""Rows read together, about."""
+FILES_AT_ONCE = 200
+"""Files read together: a million rows of those that ingest writes."""
+
+
+SIZES_WORTH = 20
+"""Pictures for each distinct size from which it is quicker to look at distinct ones alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +89,8 @@ def read_pool(mixture: Mixture, share: Share, parts: Sequence[Place]) -> Pool:
         UserError: `where` cannot be read, or no sample is left; says how many were, and why.
     """
     pools = []
-    for together, counts in _together(parts):
-        samples = [samples for _, _, samples in together if samples is not None]
-        # Merged samples have been chosen before they were merged.
-        keep = wanted_rows(mixture, share, samples, sum(counts)) if samples else None
-        pools.append(_read(mixture, together, counts, keep, merged=not samples))
+    for together in _together(parts):
+        pools.append(_read(mixture, share, together))
     pool = _joined(pools, mixture)
     if not len(pool) and not sum(pool.left_out.values()):
         raise nothing_left(mixture, share, [samples for _, _, samples in parts if samples])
@@ -103,51 +104,44 @@ def read_pool(mixture: Mixture, share: Share, parts: Sequence[Place]) -> Pool:
     return pool
 
 
-def _together(
-    parts: Sequence[Place],
-) -> list[tuple[list[Place], list[int]]]:
-    """Group files of one source, up to some number of rows; return each file's rows too."""
-    groups: list[tuple[list[Place], list[int]]] = []
-    rows, folder = 0, Path()
+def _together(parts: Sequence[Place]) -> list[list[Place]]:
+    """Group files of one source, up to some number of them."""
+    groups: list[list[Place]] = []
     for part in parts:
-        if rows >= ROWS_AT_ONCE or part[1].parent != folder:
-            groups.append(([], []))
-            rows, folder = 0, part[1].parent
-        count = int(pq.read_metadata(part[1]).num_rows)
-        groups[-1][0].append(part)
-        groups[-1][1].append(count)
-        rows += count
+        if (
+            not groups
+            or len(groups[-1]) == FILES_AT_ONCE
+            or groups[-1][0][1].parent != part[1].parent
+        ):
+            groups.append([])
+        groups[-1].append(part)
     return groups
 
 
-def _read(
-    mixture: Mixture,
-    parts: Sequence[Place],
-    counts: Sequence[int],
-    wanted: NDArray[np.bool_] | None,
-    *,
-    merged: bool,
-) -> Pool:
+def _read(mixture: Mixture, share: Share, parts: Sequence[Place]) -> Pool:
     policy, packing = mixture.image, mixture.packing
+    samples = [samples for _, _, samples in parts if samples is not None]
     columns = ["n_tokens", "n_loss", "n_images", "widths", "heights"]
+    if not samples:
+        columns.append("members")
     files = [file for _, file, _ in parts]
-    frame = pl.read_parquet(files, columns=[*columns, *(["members"] if merged else [])])
+    frame = pl.scan_parquet(files, include_file_paths="file").select(*columns, "file").collect()
+    counts = _rows(frame["file"], files)
+    # Merged samples have been chosen before they were merged.
+    wanted = wanted_rows(mixture, share, samples, len(frame)) if samples else None
     members = np.ones(len(frame), np.int32)
-    if merged:
+    if not samples:
         members = frame["members"].list.len().cast(pl.Int32).to_numpy()
     text, loss, images = (frame[name].to_numpy() for name in columns[:3])
-    tiles, visual = np.zeros(len(frame), np.int32), np.zeros(len(frame), np.int64)
-    shown = images > 0
-    sizes = [frame[side].explode(empty_as_null=False).to_numpy() for side in ("widths", "heights")]
-    if len(sizes[0]):
-        first = np.cumsum(images[shown]) - images[shown]
-        tiles[shown] = np.add.reduceat(policy.tiles(*sizes), first)
-        visual = tiles.astype(np.int64) * policy.tokens
-        if policy.unpad:
-            visual[shown] = np.add.reduceat(policy.visual(*sizes), first)
+    tiles = _of_pictures(frame, images, policy.tiles).astype(np.int32, copy=False)
+    if policy.unpad:
+        visual = _of_pictures(frame, images, policy.visual).astype(np.int32, copy=False)
+    else:
+        visual = tiles * np.int32(policy.tokens)
     place = np.repeat(np.array([number for number, _, _ in parts], np.uint32), counts)
-    row = np.concatenate([np.arange(count, dtype=np.uint32) for count in counts])
-    base = np.repeat(np.array([_file_key(file) for _, file, _ in parts], np.uint64), counts)
+    starts = np.cumsum(counts) - counts
+    row = np.arange(len(frame), dtype=np.uint32) - np.repeat(starts.astype(np.uint32), counts)
+    key = np.repeat(np.array([_file_key(file) for file in files], np.uint64), counts) + row
     chosen = np.ones(len(frame), np.bool_) if wanted is None else wanted
     learnt = chosen & (loss > 0)
     over = learnt & ((text + visual > packing.tokens) | (tiles > packing.tiles))
@@ -155,26 +149,68 @@ def _read(
     if packing.overlong == "truncate":
         can = np.flatnonzero(over & (tiles <= packing.tiles) & (visual < packing.tokens))
         text, loss = text.copy(), loss.copy()
-        _cut(parts, place, row, can, (packing.tokens - visual[can]).astype(np.int32), text, loss)
+        _cut(parts, place, row, can, packing.tokens - visual[can], text, loss)
         can = can[loss[can] > 0]
         keep[can] = True
         truncated = int(members[can].sum())
+    values = {
+        "part": place,
+        "row": row,
+        "key": key,
+        "text": text,
+        "loss": loss,
+        "images": images,
+        "tiles": tiles,
+        "members": members,
+        "visual": visual,
+    }
+    if not keep.all():
+        values = {name: column[keep] for name, column in values.items()}
     return Pool(
-        part=place[keep],
-        row=row[keep],
-        key=(base + row)[keep],
-        text=text[keep],
-        loss=loss[keep],
-        images=images[keep],
-        tiles=tiles[keep],
-        members=members[keep],
-        visual=visual[keep].astype(np.int32),
+        **values,
         left_out={
             "unlearnt": int(members[chosen & (loss <= 0) & ~over].sum()),
             "overlong": int(members[over & ~keep].sum()),
         },
         truncated=truncated,
     )
+
+
+def _rows(names: pl.Series, files: Sequence[Path]) -> NDArray[np.int64]:
+    """Return the rows of each file; `names` tells the file of each row, in the files' order."""
+    runs = names.rle()
+    found = dict(
+        zip(runs.struct.field("value").to_list(), runs.struct.field("len").to_list(), strict=True)
+    )
+    return np.array([found.get(str(file), 0) for file in files], np.int64)
+
+
+def _of_pictures(
+    frame: pl.DataFrame,
+    images: NDArray[np.int32],
+    count: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[Any]],
+) -> NDArray[Any]:
+    """Return the sum over each row's pictures of what `count` says of their widths and heights."""
+    widths, heights = (
+        frame[name].explode(empty_as_null=False).to_numpy().astype(np.int64)
+        for name in ("widths", "heights")
+    )
+    if not len(widths):
+        return np.zeros(len(frame), np.int32)
+    sizes = (widths << 32) | heights
+    # Most pictures have one of few sizes.
+    distinct = pl.Series(sizes).unique().sort().to_numpy()
+    if len(distinct) * SIZES_WORTH < len(sizes):
+        flat = count(distinct >> 32, distinct & 0xFFFFFFFF)
+        flat = flat.take(np.searchsorted(distinct, sizes))
+    else:
+        flat = count(widths, heights)
+    shown = images > 0
+    if len(flat) == len(frame) and shown.all():
+        return flat
+    sums = np.zeros(len(frame), flat.dtype)
+    sums[shown] = np.add.reduceat(flat, np.cumsum(images[shown]) - images[shown])
+    return sums
 
 
 def _file_key(file: Path) -> int:

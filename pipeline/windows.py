@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.draws import seed_of, shuffle
-from pipeline.groups import ascending, folded, grouped
+from pipeline.groups import ascending, folded, grouped, most_spread
 from pipeline.mixture import Mixture
 from pipeline.order import Herd, deviations
 from pipeline.packing import SLACK, language_cost, lower_bound, pack, slack_of
@@ -70,8 +70,8 @@ class Packs:
         shifts = (ends - self.sizes)[order] - (np.cumsum(sizes) - sizes)
         places = np.arange(int(sizes.sum())) + np.repeat(shifts, sizes)
         return Packs(
-            draws=self.draws[places],
-            members=self.members[places],
+            draws=self.draws.take(places),
+            members=self.members.take(places),
             sizes=sizes,
             numbers=self.numbers[order],
             held=self.held[order],
@@ -161,8 +161,8 @@ class _Windows:
         ).astype(np.int64)
         order = ascending(numbers)
         return Packs(
-            draws=draws[order],
-            members=facts.member[order],
+            draws=draws.take(order),
+            members=facts.member.take(order),
             sizes=np.bincount(numbers, minlength=count),
             numbers=np.stack(sums, axis=1),
             held=held.reshape(count, self.entries),
@@ -228,7 +228,7 @@ class _Windows:
         steps = order[:whole].reshape(-1, each)
         # Within a step, the ranks have equal work.
         lean = self._deviations(packs.held)
-        lean = lean[:, int((lean.astype(np.float64) ** 2).sum(axis=0).argmax())]
+        lean = lean[:, most_spread(lean)]
         dealt = deal(packs.numbers[steps, 2], packs.numbers[steps, 3], lean[steps], self.group)
         return packs.take(np.take_along_axis(steps, dealt, axis=1).reshape(-1))
 
