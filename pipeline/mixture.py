@@ -14,6 +14,7 @@ from catalog import Catalog
 from catalog.errors import UserError
 from pipeline.config import load_yaml
 from pipeline.encode import EncoderConfig
+from pipeline.packing import ATTENTION
 from pipeline.policy import ImagePolicy
 
 Unit = Literal["samples", "images", "text_tokens", "visual_tokens", "all_tokens", "loss_tokens"]
@@ -102,6 +103,9 @@ class Packing(BaseModel):
     """Draws packed together: order is kept beyond it."""
     balanced_ranks: int = Field(default=8, ge=1)
     """Ranks among which the work of every step is even; also for half as many, and so on."""
+    attention: int = Field(default=ATTENTION, ge=1)
+    """Length in tokens at which attention costs as much as all else: about 12 times the model's width.
+    `python -m tests.benchmarks.cost` measures it for a model and a machine."""
 
 
 class Mixture(BaseModel):

@@ -26,7 +26,8 @@ ones. Of a window that went before, `slack_of` tells better."""
 OPENED = 64
 """Most packs opened at a time, before the next samples are tried on them."""
 ATTENTION = 12 * 2048
-"""Length in tokens at which attention costs as much as all else, in a model 2,048 wide."""
+"""Length in tokens at which attention costs as much as all else, in a model 2,048 wide; a recipe may say
+its own, `packing.attention`, as `tests/benchmarks/cost.py` measures it."""
 FILLING = 5
 """A text of up to 1 / FILLING of a pack may be kept back to fill what tiles leave free."""
 
@@ -244,16 +245,18 @@ def _best_fit(need: Integers, rooms: Integers) -> Integers:
     return np.where(at < len(rooms), at, -1)[::-1]
 
 
-def language_cost(tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+def language_cost(tokens: NDArray[np.int64], attention: int = ATTENTION) -> NDArray[np.int64]:
     """Return the language model's work on samples, in tokens of a layer without attention.
 
     A layer of width d does about 24 d² operations a token, and 4 d more for each token it attends to,
-    on average half of its sample: samples of a pack do not attend to each other. `tests/benchmarks/cost.py`
-    measures it: a line fits to 7 %, and the half that a causal mask hides is indeed not computed.
+    on average half of its sample: samples of a pack do not attend to each other. At `attention` tokens
+    the second is as much as the first.
     Source: Kaplan et al. (arXiv:2001.08361), section 2.1
+
+    >>> language_cost(np.array([1_000, 12_288]), attention=12_288)
+    array([ 1081, 24576])
     """
-    cost: NDArray[np.float64] = tokens * (1 + tokens / ATTENTION)
-    return cost
+    return np.rint(tokens * (1 + tokens / attention)).astype(np.int64)
 
 
 def lower_bound(tokens: Integers, tiles: Integers, capacity: int, max_tiles: int) -> int:

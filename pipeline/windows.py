@@ -152,7 +152,7 @@ class _Windows:
         return packs
 
     def _packs(self, draws: Integers, numbers: Integers, count: int, facts: Facts) -> Packs:
-        cost = np.rint(language_cost(facts.tokens)).astype(np.int64)
+        cost = language_cost(facts.tokens, self.packing.attention)
         values = (facts.tokens, facts.loss, facts.tiles, cost)
         # Sums of integers below 2^53: exact, so that the plan is the same on any machine.
         sums = [np.bincount(numbers, value, count).astype(np.int64) for value in values]
