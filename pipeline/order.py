@@ -3,6 +3,10 @@
 Groups come in random order past a buffer. Of those in it, the one comes next after which the run so
 far is nearest to the shares asked for (kernel herding: Chen, Welling, Smola, arXiv:1203.3472); a
 group that has waited is preferred. All in integers, so that the order is the same on any machine.
+
+The run so far is then off by half of what the group leans by that leans most, or little more. 10,000
+draws in a row are within 0.5 point of the shares unless one group leans by more than 1 point of them: so
+do long texts of one source for all ranks at once, where text or loss is what is weighed.
 """
 
 from collections.abc import Sequence
