@@ -26,7 +26,7 @@ from pipeline.pool import Pool, read_pool
 from pipeline.summary import Totals, entries_of
 from pipeline.windows import Facts, Integers, Packs, steps
 
-PLAN_VERSION = 5
+PLAN_VERSION = 6
 """Raise when the same inputs would give another plan."""
 GROUP_PACKS = 16_384
 """Packs in a row group of the file, about: what is read to go to any step."""
