@@ -348,8 +348,11 @@ def _judged(catalog: Catalog, run: Path, each: int) -> list[Judged]:
     for file in sorted(run.glob("eval/*/scores.json")):
         scores = json.loads(file.read_bytes())
         for source, result in scores["sources"].items():
-            items = read_items(file.parent / "items" / f"{source}.parquet")
-            cards = prediction_cards(catalog, items, each)
+            kept = file.parent / "items" / f"{source}.parquet"
+            if "most" not in result or not kept.exists():
+                # Of an older version, in a split that was not evaluated since.
+                continue
+            cards = prediction_cards(catalog, read_items(kept), each)
             found.append(_result(source, scores["split"], result, cards))
     return found
 

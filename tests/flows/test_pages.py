@@ -214,6 +214,17 @@ def test_what_is_not_there_yet_is_left_out(run: Path, tmp_path: Path) -> None:
         report_page(half, catalog=catalog, run=half)
 
 
+def test_scores_of_an_older_version_are_left_out_of_the_report(run: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "run"
+    shutil.copytree(run, mine)
+    old = mine / "eval" / "testA"
+    shutil.rmtree(old / "items")
+    page = report_page(tmp_path / "r.html", catalog=Catalog.open(run.parent / "catalog"), run=mine)
+    text = " ".join(parsed(page).text.split())
+    assert "vqav2 val" in text
+    assert "refcoco testA" not in text
+
+
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     root = write_vqav2(tmp_path / "vqav2", questions=2)
     for name in ("v2_OpenEnded_mscoco_train2014_questions.json",):
