@@ -167,7 +167,8 @@ class Catalog:
             for file in self.files("encodings", encoder=encoder)
         }
         wanted = [(_value(file, "source"), file.stem) for file in self.files("samples")]
-        return [live[key] for key in wanted if key in live]
+        found = [live[key] for key in wanted if key in live]
+        return self.remote.skeletons(found) if self.remote else found
 
     def counts(self) -> dict[str, dict[str, tuple[int, int]]]:
         """Return source -> split -> (records, records refused)."""

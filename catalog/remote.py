@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,7 +38,7 @@ Range = tuple[str, int, int]
 T = TypeVar("T")
 
 
-def is_remote(path: object) -> bool:
+def is_remote(path: object) -> TypeGuard[str]:
     """Say whether a catalog's place is an object store's."""
     return isinstance(path, str) and path.startswith(SCHEMES)
 
@@ -66,7 +66,9 @@ class Remote:
         self.shadow = shadow or _home() / place
         self._prefix = f"{self.shadow.as_posix()}/"
         plain = {k: v for k, v in self.options.items() if not k.endswith("allow_http")}
-        http = any(k.endswith("allow_http") and v == "true" for k, v in self.options.items())
+        # What the options leave out, obstore and Delta Lake take from the environment.
+        known = {key.lower(): value for key, value in os.environ.items()} | self.options
+        http = any(k.endswith("allow_http") and v == "true" for k, v in known.items())
         client = {"allow_http": http, "timeout": "30s", "connect_timeout": "5s"}
         make: Any = from_url
         try:

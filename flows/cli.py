@@ -21,7 +21,25 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-CatalogOption = Annotated[Path, typer.Option("--catalog", help="Folder of the catalog.")]
+
+
+def _folder(place: str) -> Path:
+    from catalog.remote import is_remote
+
+    if is_remote(place):
+        raise UserError(
+            f"{place}: this needs the catalog's folder, not its copy on an object store",
+            fix="run it where the folder is, then `cuvee push`; stats and train take the URL",
+        )
+    return Path(place)
+
+
+CatalogOption = Annotated[
+    Path, typer.Option("--catalog", parser=_folder, metavar="DIR", help="Folder of the catalog.")
+]
+PlaceOption = Annotated[
+    str, typer.Option("--catalog", metavar="DIR|URL", help="Folder of the catalog, or its URL.")
+]
 PRECISIONS = "Of the weights: fp32, bf16, int8, int8-dynamic or int4."
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines.")]
 
@@ -127,7 +145,7 @@ def ingest(
 
 @app.command()
 def stats(
-    catalog: CatalogOption,
+    catalog: PlaceOption,
     where: Annotated[
         str | None, typer.Option(help="SQL over sample columns, such as split = 'train'.")
     ] = None,

@@ -27,7 +27,7 @@ BAR = 30
 
 def show_statistics(
     console: Console,
-    catalog: Path,
+    catalog: Path | str,
     *,
     where: str | None = None,
     recipe: Path | None = None,

@@ -62,7 +62,7 @@ def plan_recipes(config: RunConfig, console: Console) -> RunConfig:
             return before
         if recipe not in made:
             Catalog.open(config.catalog)
-            plan = plan_flow(config.catalog, mixture)
+            plan = plan_flow(Path(config.catalog), mixture)
             console.print(preflight(plan))
             made[recipe] = plan.id
         return made[recipe]
@@ -77,7 +77,7 @@ def plan_recipes(config: RunConfig, console: Console) -> RunConfig:
     return config.model_copy(update={"recipe": None, "stages": stages})
 
 
-def _begun(catalog: Path, output: Path, mixture: Mixture) -> str | None:
+def _begun(catalog: Path | str, output: Path, mixture: Mixture) -> str | None:
     """Return the plan a run's folder began with, if it was made from this recipe."""
     mark = output / "run.json"
     if not mark.exists():

@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
 
+from catalog.remote import is_remote
 from model.connector.config import MLP, Connector
 from pipeline.config import load_yaml
 
@@ -146,7 +147,8 @@ class Stage(_Strict):
 class RunConfig(_Strict):
     """A run file; relative paths are relative to it."""
 
-    catalog: Path
+    catalog: Path | str
+    """A folder; or a catalog's URL on an object store, whose credentials stand in the environment."""
     plan: str = ""
     """Plan id or its beginning; empty where the catalog has only one."""
     recipe: Path | None = None
@@ -205,7 +207,12 @@ class RunConfig(_Strict):
             stages.append(stage)
         return {**values, "stages": stages}
 
-    @field_validator("catalog", "output")
+    @field_validator("catalog")
+    @classmethod
+    def _place(cls, place: Path | str, info: ValidationInfo) -> Path | str:
+        return place if is_remote(place) else _beside(Path(place), info)
+
+    @field_validator("output")
     @classmethod
     def _from_file(cls, path: Path, info: ValidationInfo) -> Path:
         return _beside(path, info)
@@ -232,6 +239,8 @@ class RunConfig(_Strict):
             raise ValueError(
                 "LoRA freezes the language model's own weights: take it out of `freeze`"
             )
+        if self.recipes and is_remote(self.catalog):
+            raise ValueError("a recipe is planned where the catalog's folder is: name the `plan`")
         if any(plan and recipe for plan, recipe in self._sources()):
             raise ValueError("give either `plan` or `recipe`")
         names = [stage.name for stage in self.stages]

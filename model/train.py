@@ -215,9 +215,15 @@ def _engine(config: RunConfig, plan: Plan, ranks: int) -> Engine:
 
 def _build(config: RunConfig, plan: Plan) -> CuveeModel:
     policy = ImagePolicy.model_validate(plan.header["recipe"]["image"])
-    tokenizer = Path(plan.header["tokenizer"])
+    tokenizer = _tokenizer(plan)
     words = vocabulary_of(tokenizer)
     return CuveeModel.build(config, policy, words, tokenizer, located=plan.located)
+
+
+def _tokenizer(plan: Plan) -> Path:
+    """Return the tokenizer's folder, or what the catalog keeps of it where that is gone."""
+    folder = Path(plan.header["tokenizer"])
+    return folder if folder.is_dir() else plan.tokenizer
 
 
 def _update(engine: Engine, batches: list[Batch], divisor: float, scale: float) -> float:
@@ -303,7 +309,7 @@ def _finish(config: RunConfig, plan: Plan, final: Path) -> None:
     """Write the model from the last checkpoint, whole on one rank, and its tokenizer beside it."""
     found = checkpoint.latest(config.output / "checkpoints")
     assert found is not None
-    tokenizer = Path(plan.header["tokenizer"])
+    tokenizer = _tokenizer(plan)
     model = _build(config, plan)
     checkpoint.load_weights(model, found)
     staged = final.with_name(".model")

@@ -22,6 +22,7 @@ from catalog import Catalog
 from catalog.errors import CuveeError, UserError
 from catalog.images import ImageStore
 from catalog.parts import Part, allow_open
+from catalog.remote import is_remote
 from pipeline.batch import IGNORE, IMAGE_TOKEN, LOCATION_TOKEN, Batch
 from pipeline.buffers import Buffers
 from pipeline.encode import LOCATION, PICTURE, from_bytes, spots_of, spread, truncate
@@ -75,18 +76,19 @@ class Collator:
     def __init__(
         self,
         plan: Plan,
-        catalog: Path | Catalog,
+        catalog: Path | str | Catalog,
         *,
         verify: bool = False,
         on_damage: OnDamage = "stop",
         pin: bool | None = None,
         store: ImageStore | None = None,
     ) -> None:
-        opened = catalog if isinstance(catalog, Catalog) else None
-        self.plan, self.folder = plan, opened.path if opened else Path(str(catalog))
-        self.remote = opened.remote if opened else None
+        opened = Catalog.open(catalog) if is_remote(catalog) else catalog
+        given = opened if isinstance(opened, Catalog) else None
+        self.plan, self.folder = plan, given.path if given else Path(str(catalog))
+        self.remote = given.remote if given else None
         self.verify, self.on_damage = verify, on_damage
-        self._store = store or (opened or Catalog.open(self.folder)).image_store()
+        self._store = store or (given or Catalog.open(self.folder)).image_store()
         allow_open(len(plan.header["parts"]) + self._store.files)
         self._policy = ImagePolicy.model_validate(plan.header["recipe"]["image"])
         self._length = int(plan.header["recipe"]["packing"]["tokens"])

@@ -70,7 +70,7 @@ class PlanLoader:
         self,
         plan: Plan,
         *,
-        catalog: Path | Catalog | None = None,
+        catalog: Path | str | Catalog | None = None,
         rank: int = 0,
         world_size: int = 1,
         start_step: int = 0,

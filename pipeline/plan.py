@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from catalog import Catalog
 from catalog.errors import UserError
+from catalog.remote import is_remote
 from pipeline.encode import ENCODERS
 from pipeline.mixture import Mixture
 from pipeline.planner import HEADER, build
@@ -98,9 +99,13 @@ class Plan:
     def open(cls, path: Path | str, plan_id: str = "") -> "Plan":
         """Open a plan's folder, or a catalog's plan by its id or the id's beginning.
 
+        Of a catalog on an object store (a URL), the plan and its tokenizer are copied into the shadow.
+
         Raises:
             UserError: there is no such plan, or more than one.
         """
+        if is_remote(path):
+            return cls._from_store(Catalog.open(path), plan_id)
         path = Path(path)
         if (path / "plan.parquet").exists():
             return cls(path / "plan.parquet")
@@ -113,6 +118,14 @@ class Plan:
                 fix="`cuvee plan RECIPE --catalog DIR` prints the id",
             )
         return cls(found[0])
+
+    @classmethod
+    def _from_store(cls, catalog: Catalog, plan_id: str) -> "Plan":
+        plan = cls(catalog.plan_file(plan_id))
+        assert catalog.remote
+        for name in catalog.remote.listed(f"{ENCODERS}/{plan.header['encoder']}/"):
+            catalog.remote.fetch(catalog.path / name)
+        return plan
 
     @classmethod
     def build(cls, catalog: Catalog, mixture: Mixture) -> "Plan":

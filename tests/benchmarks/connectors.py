@@ -101,7 +101,7 @@ def step_times(sides: Mapping[str, tuple[Plan, RunConfig]]) -> dict[str, tuple[f
     torch.set_num_threads(1)
     models, batches = {}, {}
     for name, (plan, config) in sides.items():
-        vocabulary = vocabulary_of(config.catalog.parent / "data" / "tokenizer")
+        vocabulary = vocabulary_of(Path(config.catalog).parent / "data" / "tokenizer")
         policy = ImagePolicy.model_validate(plan.header["recipe"]["image"])
         models[name] = CuveeModel.build(config, policy, vocabulary).train()
         batches[name] = [batch for batch, _ in zip(PlanLoader(plan), range(STEPS), strict=False)]

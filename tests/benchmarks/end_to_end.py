@@ -198,7 +198,7 @@ def decoder_alone(rows: list[dict[str, Any]]) -> int:
 
 def main() -> None:
     """Print the table."""
-    samples = int(sys.argv[1]) if len(sys.argv) > 1 else 1500
+    samples = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     torch.set_num_threads(1)
     ours = partial(decode, policy=POLICY)
