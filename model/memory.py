@@ -135,7 +135,7 @@ def activations(model: Any, config: RunConfig, load: Load) -> int:
 
 
 def held(device: torch.device) -> int:
-    """Return the bytes in use before the model is there; from now on the peak counts."""
+    """Return the bytes in use now, on CPU; from now on the peak counts."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return 0

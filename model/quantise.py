@@ -90,7 +90,7 @@ class Int4Linear(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(..., in) -> (..., out), bfloat16."""
-        flat = features.reshape(-1, features.shape[-1])
+        flat = features.reshape(-1, features.shape[-1]).contiguous()
         product = torch.ops.aten._weight_int4pack_mm_for_cpu(flat, self.packed, GROUP, self.scales)
         result: Tensor = product.view(*features.shape[:-1], -1)
         return result if self.bias is None else result + self.bias

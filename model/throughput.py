@@ -44,22 +44,23 @@ class Throughput:
     memory_predicted: int
     """Bytes of weights, gradients, optimizer and activations, one rank."""
     memory_measured: int
-    """Bytes: the device's peak; on CPU, by how much the process grew."""
+    """Bytes: the device's peak; on CPU, by how much the process grew beyond its weights, and those."""
 
 
 class Meter:
     """Adds up the work of a run's steps on one rank."""
 
-    foretold: Memory
-    """Set before the first step."""
-
     def __init__(self, config: RunConfig, ranks: int, device: torch.device) -> None:
         self._config, self._ranks, self._device = config, ranks, device
-        self._held = held(device)
-        self.model: Any = None
-        """Set when it is built; what memory was in use before is not its."""
         self._flops = 0.0
         self._sums = dict.fromkeys(("tokens", "samples", "tiles", "stall", "seconds"), 0.0)
+
+    def start(self, model: Any, foretold: Memory, *, resumed: bool) -> None:
+        """Begin with a model that is there; what else is in use by now is not the run's."""
+        self.model, self._foretold = model, foretold
+        # What is there: weights; under ZeRO their fp32 copies, a third of its state; moments read back.
+        state = foretold.optimizer if resumed else foretold.optimizer // 3 * (self._config.zero > 0)
+        self._held = max(0, held(self._device) - foretold.weights - state)
 
     def saw(self, batch: Batch) -> None:
         """Count the operations of a rank's batch."""
@@ -86,7 +87,7 @@ class Meter:
             model_flops=flops,
             ceiling=ceiling,
             utilisation=self._flops / seconds / ceiling,
-            memory_predicted=self.foretold.total,
+            memory_predicted=self._foretold.total,
             memory_measured=max(0, peak(self._device) - self._held),
         )
 

@@ -113,7 +113,6 @@ def _run(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     meter = Meter(config, ranks, device)
     engine = _engine(config, plan, ranks)
-    meter.model = engine.module
     # A generator of random numbers a step and rank: nothing of it needs to be kept.
     seeding = f"{config.seed}/{rank}"
     if found:
@@ -131,8 +130,9 @@ def _run(
         )
     if start >= steps:
         return
-    meter.foretold = foretell(engine.module, config, ranks, load_of(plan, config, ranks))
-    console.print(f"memory foretold: {meter.foretold}", highlight=False)
+    foretold = foretell(engine.module, config, ranks, load_of(plan, config, ranks))
+    console.print(f"memory foretold: {foretold}", highlight=False)
+    meter.start(engine.module, foretold, resumed=found is not None)
     recorder = (
         Recorder(config.output, start=start, steps=steps, console=console) if not rank else None
     )
