@@ -124,16 +124,12 @@ class FileHashes:
         while batch := list(islice(left, BATCH)):
             names = [_name(top, path) for path, _ in batch]
             marks = ",".join("?" * len(names))
-            found = {
-                name: (state, digest)
-                for name, state, digest in self._database.execute(
-                    f"SELECT path, state, sha256 FROM hashes WHERE path IN ({marks})", names
-                )
-            }
+            query = f"SELECT path, state, sha256 FROM hashes WHERE path IN ({marks})"
+            found = set(self._database.execute(query, names))
             for name, (path, digest) in zip(names, batch, strict=True):
-                if found.get(name) == (_state_or_empty(name), digest):
-                    continue
-                if self.of_or_empty(Path(name)) != digest:
+                if (name, _state_or_empty(name), digest) not in found and (
+                    self.of_or_empty(Path(name)) != digest
+                ):
                     yield path
 
     def learn(self, root: Path, hashes: Mapping[str, str]) -> None:

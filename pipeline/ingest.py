@@ -23,7 +23,7 @@ from pipeline.cut import (
     splits_of,
     staging_of,
 )
-from pipeline.items import INGEST_VERSION
+from pipeline.items import INGEST_VERSION, no_collection
 from pipeline.jobs import Job
 
 
@@ -41,6 +41,7 @@ class Survey:
         return not self.reasons
 
 
+@no_collection()
 def survey(job: Job, catalog: Path) -> Survey:
     """Compare a source's files, pictures, reader and settings with the ledger."""
     source = job.reader()
