@@ -58,6 +58,12 @@ def test_a_jpeg_measures_the_same_with_and_without_pillow(mode: str) -> None:
     assert (quick.width, quick.height, quick.format) == (50, 20, "JPEG")
 
 
+def test_exif_counts_behind_other_segments_however_long() -> None:
+    data = encoded("JPEG", exif=6)
+    filler = b"\xff\xe2" + (65_000).to_bytes(2) + b"\xff\xda" * 32_499
+    assert measure(data[:2] + filler * 2 + data[2:]).displayed == (48, 64)
+
+
 def test_text_and_nothing_are_not_pictures() -> None:
     for data, reason in ((b"<html>not found</html>", "not_a_picture"), (b"", "empty_file")):
         with pytest.raises(Refused) as refused:

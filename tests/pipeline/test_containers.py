@@ -8,6 +8,7 @@ import json
 import pickle
 import random
 import tarfile
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -269,3 +270,26 @@ def test_base64_in_json_is_read_by_record_and_path(tmp_path: Path) -> None:
         for member in ("0:images.0", "0:images.1", "2:images.0"):
             with pytest.raises(Refused):
                 read_picture(tmp_path, ImageRef(path=name, member=member))
+
+
+def test_a_thread_closes_what_it_kept_open_when_it_ends(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        info = tarfile.TarInfo("a")
+        info.size = 3
+        archive.addfile(info, io.BytesIO(b"abc"))
+    opened: list[int] = []
+
+    def read() -> None:
+        assert read_picture(tmp_path, ImageRef(path="x.tar", member="a")) == b"abc"
+        opened.append(descriptors(tmp_path / "x.tar"))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    thread.join()
+    assert opened == [1]
+    assert descriptors(tmp_path / "x.tar") == 0
+
+
+def descriptors(file: Path) -> int:
+    """Return how often this process holds a file open."""
+    return sum(each.resolve() == file for each in Path("/proc/self/fd").iterdir())

@@ -144,6 +144,18 @@ def test_records_are_the_same_however_they_are_cut(tmp_path: Path) -> None:
     assert len(Catalog.open(tmp_path / "cut").image_store()) == 5, "chunks share pictures"
 
 
+def test_a_path_in_windows_spelling_is_found_and_known_again(tmp_path: Path) -> None:
+    root, folder = tmp_path / "llava", tmp_path / "catalog"
+    write_picture(root / "pictures" / "a.jpg", 0)
+    turns = [{"from": "human", "value": "<image>\nHi"}, {"from": "gpt", "value": "Ho"}]
+    entry = {"id": "1", "image": "pictures\\a.jpg", "conversations": turns}
+    (root / "chat.json").write_text(json.dumps([entry]))
+    assert build_of(job(root, "llava"), folder) == (1, 0)
+    assert survey(job(root, "llava"), folder).up_to_date
+    write_picture(root / "pictures" / "a.jpg", 1)
+    assert survey(job(root, "llava"), folder).reasons == ("changed picture: pictures\\a.jpg",)
+
+
 def test_a_picture_shared_by_two_sources_is_stored_once(tmp_path: Path) -> None:
     root, folder = write_vqav2(tmp_path / "vqav2"), tmp_path / "catalog"
     ingest(job(root), folder)
