@@ -155,7 +155,7 @@ def measure(data: bytes | memoryview) -> Picture:
 
 
 def _plain_jpeg(data: bytes | memoryview) -> Picture | None:
-    """Measure a JPEG without EXIF or further pictures; None for any other, and any that is not whole.
+    """Measure a JPEG without EXIF, XMP or further pictures; None for any other, and any that is not whole.
 
     Pillow would take as long to open it as it takes to decode.
     """
@@ -172,7 +172,7 @@ def _plain_jpeg(data: bytes | memoryview) -> Picture | None:
 
 
 def _tells_more(data: bytes | memoryview) -> bool:
-    """Tell whether a segment before the first scan holds EXIF or further pictures, or is no segment.
+    """Tell whether a segment before the first scan holds EXIF, XMP or further pictures, or is none.
 
     Format: https://www.w3.org/Graphics/JPEG/itu-t81.pdf, annex B.
     """
@@ -183,9 +183,8 @@ def _tells_more(data: bytes | memoryview) -> bool:
         mark, kind, size = SEGMENT.unpack_from(data, place)
         if mark != 0xFF or kind == 0xDA:
             return bool(mark != 0xFF)
-        if kind in (0xE1, 0xE2) and bytes(data[place + 4 : place + 9]).startswith(
-            (b"Exif\0", b"MPF\0")
-        ):
+        # EXIF, and XMP, which may tell the orientation too; or further pictures.
+        if kind == 0xE1 or (kind == 0xE2 and bytes(data[place + 4 : place + 8]) == b"MPF\0"):
             return True
         place += 2 + size
     return True

@@ -47,6 +47,12 @@ def test_exif_orientation_turns_the_displayed_size() -> None:
     assert (picture.width, picture.height, picture.displayed) == (64, 48, (48, 64))
 
 
+def test_an_orientation_in_xmp_alone_turns_it_too() -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (50, 20)).save(buffer, "JPEG", xmp=b'<x tiff:Orientation="6"/>')
+    assert measure(buffer.getvalue()).displayed == (20, 50)
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_a_jpeg_measures_the_same_with_and_without_pillow(mode: str) -> None:
     buffer = io.BytesIO()
