@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from catalog import Catalog
@@ -44,9 +45,11 @@ def preview(catalog: Catalog, mixture: Mixture) -> Preview:
     tokens, loss = (
         sum(entry["amounts"][unit] for entry in entries) for unit in ("all_tokens", "loss_tokens")
     )
-    visual = sum(entry["amounts"]["visual_tokens"] for entry in entries)
     packing = mixture.packing
-    tiles = visual // mixture.image.tokens
+    tiles = sum(
+        int(pool.tiles[draws.sample[draws.entry == place]].sum(dtype=np.int64))
+        for place, pool in enumerate(pools)
+    )
     packs = max(-(-tokens // packing.tokens), -(-tiles // packing.tiles) if packing.tiles else 0)
     return Preview(
         recipe=inputs.recipe,

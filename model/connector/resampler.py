@@ -32,21 +32,27 @@ class ResamplerConnector(nn.Module):
     def forward(self, patches: Tensor, grids: Tensor | None = None) -> Tensor:
         """(N, P, vision) -> (N, grid**2, language); the first patches are of a grid, others not seen."""
         features = self.norm_features(self.features(patches))
-        if grids is None:
-            side = math.isqrt(patches.shape[1])
-            grids = torch.full((1, 2), side, device=patches.device)
-        shapes, which = torch.unique(grids, dim=0, return_inverse=True)
-        codes = [self._places(c, r, patches.shape[1]) for c, r in shapes.tolist()]
-        mine, theirs = zip(*codes, strict=True)
-        asking = self.norm_queries(self.queries) + torch.stack(mine)[which].to(features)
+        mine, theirs = (code.to(features) for code in self._codes(grids, patches.shape[1]))
+        asking = self.norm_queries(self.queries) + mine
         seen = self.attention(
             asking.expand(len(patches), -1, -1),
-            features + torch.stack(theirs)[which].to(features),
+            features + theirs,
             features,
-            present(grids, patches.shape[1]) if len(grids) == len(patches) else None,
+            None if grids is None else present(grids, patches.shape[1]),
         )
         tokens: Tensor = self.project(self.norm(seen))
         return tokens
+
+    def _codes(self, grids: Tensor | None, cells: int) -> tuple[Tensor, Tensor]:
+        """Return codes of queries and cells, (N or 1, ..., language): of squares without grids."""
+        if grids is None:
+            side = math.isqrt(cells)
+            mine, theirs = self._places(side, side, cells)
+            return mine[None], theirs[None]
+        shapes, which = torch.unique(grids, dim=0, return_inverse=True)
+        codes = [self._places(c, r, cells) for c, r in shapes.tolist()]
+        asking, asked = zip(*codes, strict=True)
+        return torch.stack(asking)[which], torch.stack(asked)[which]
 
     def _places(self, columns: int, rows: int, cells: int) -> tuple[Tensor, Tensor]:
         """Return codes of the queries, and of the cells of such a grid: two grids over one tile."""
