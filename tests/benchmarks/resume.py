@@ -98,6 +98,7 @@ def write_plan(folder: Path, samples: int) -> Path:
         | {name: np.full(packs, value, np.int64) for name, value in numbers.items()}
     )
     recipe = {
+        "encoder": {"boxes": "shikra"},
         "image": {"size": 16, "tokens": 4},
         "packing": {"tokens": 256, "packs_per_step": STEP},
     }
