@@ -8,6 +8,7 @@ their source is judged.
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,7 +118,7 @@ def evaluate(
         assert answerer is not None
         rows = rows_for(opened.catalog, source, split, limit)
         questions = [asked(row, suffix) for row in rows]
-        with Journal(folder / "answers" / f"{source}.jsonl", keys[source]) as journal:
+        with closing(Journal(folder / "answers" / f"{source}.jsonl", keys[source])) as journal:
             answers = _answers(
                 answerer, opened.catalog, questions, source, batch_size, blind, journal, progress
             )

@@ -10,6 +10,8 @@ from typing import Any
 
 import polars as pl
 
+from catalog.errors import DataError
+
 SCHEMA = pl.Schema(
     {
         "source": pl.String(),
@@ -52,8 +54,16 @@ def write_items(path: Path, items: Sequence[Mapping[str, Any]]) -> None:
 
 
 def read_items(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a Parquet file, what stands in `extra` beside its columns."""
-    return [unfolded(row) for row in pl.read_parquet(path).to_dicts()]
+    """Return the rows of a Parquet file, what stands in `extra` beside its columns.
+
+    Raises:
+        DataError: the file is damaged, or no Parquet.
+    """
+    try:
+        rows = pl.read_parquet(path).to_dicts()
+    except pl.exceptions.PolarsError as error:
+        raise DataError(str(error), file=path, fix="write the Parquet file again") from error
+    return [unfolded(row) for row in rows]
 
 
 def unfolded(row: dict[str, Any]) -> dict[str, Any]:

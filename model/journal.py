@@ -3,8 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from model.judge import Answer
 
@@ -44,16 +42,9 @@ class Journal:
 
     def remove(self) -> None:
         """Delete the file: the answers are kept elsewhere."""
-        self._stream.close()
+        self.close()
         self._file.unlink()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._stream.close()

@@ -72,7 +72,10 @@ def read_predictions(file: Path) -> list[dict[str, Any]]:
         raise UserError(f"{file}: no such file", fix="name a file of predictions")
     if file.suffix == ".parquet":
         return read_items(file)
-    text = file.read_text(encoding="utf-8")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8: {error}", file=file, fix="save it as UTF-8") from error
     if file.suffix == ".tsv":
         return [dict(row) for row in csv.DictReader(io.StringIO(text), delimiter="\t")]
     if file.suffix == ".txt":

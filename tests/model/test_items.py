@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import polars as pl
@@ -97,14 +98,14 @@ def test_an_evaluation_that_was_killed_asks_only_what_is_left(run: Path, tmp_pat
 
 def test_answers_to_another_question_are_forgotten(tmp_path: Path) -> None:
     file = tmp_path / "a" / "x.jsonl"
-    with Journal(file, "one") as journal:
+    with closing(Journal(file, "one")) as journal:
         journal.add(["1", "2"], [Answer(text="é\n", blind=None), Answer(text="", blind="b")])
-    with Journal(file, "one") as journal:
+    with closing(Journal(file, "one")) as journal:
         assert journal.answers == {
             "1": Answer(text="é\n", blind=None),
             "2": Answer(text="", blind="b"),
         }
-    with Journal(file, "two") as journal:
+    with closing(Journal(file, "two")) as journal:
         assert journal.answers == {}
         journal.remove()
     assert not file.exists()

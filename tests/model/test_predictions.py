@@ -99,3 +99,17 @@ def test_truth_beside_an_answer_is_not_taken_for_the_answer(
     (tmp_path / "p.json").write_text(json.dumps(entries))
     scored = score_split(tmp_path / "p.json", catalog, "vqav2", "val", "shikra")
     assert (scored.figures["accuracy"], scored.missing) == (0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("a.parquet", b"PAR1 not at all PAR1", "write the Parquet file again"),
+        ("a.json", b'[{"answer": "\xff"}]', "not UTF-8"),
+    ],
+)
+def test_a_damaged_file_is_named(name: str, data: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=said) as stopped:
+        read_predictions(tmp_path / name)
+    assert name in str(stopped.value)
