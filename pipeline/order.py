@@ -4,9 +4,10 @@ Groups come in random order past a buffer. Of those in it, the one comes next af
 far is nearest to the shares asked for (kernel herding: Chen, Welling, Smola, arXiv:1203.3472); a
 group that has waited is preferred. All in integers, so that the order is the same on any machine.
 
-The run so far is then off by half of what the group leans by that leans most, or little more. 10,000
-draws in a row are within 0.5 point of the shares unless one group leans by more than 1 point of them: so
-do long texts of one source for all ranks at once, where text or loss is what is weighed.
+The run so far is then off by half of what the group leans by that leans most, or little more; a stretch
+of draws may begin and end within a step, whose packs lean too. Of 4,256 random mixes of two sources, the
+worst 10,000 draws in a row were within 0.5 point of the shares in all but about one in a hundred, and within
+0.71 in all: nearly all of those over weigh text, loss or visual tokens, at 64 packs a step.
 """
 
 from collections.abc import Sequence
