@@ -66,7 +66,7 @@ class Cache:
         with self._lock:
             self._shrink(0)
 
-    def put(self, pieces: Mapping[str, bytes]) -> None:
+    def put(self, pieces: Mapping[str, bytes | memoryview]) -> None:
         """Keep pieces that came together."""
         sizes = {name: len(data) for name, data in pieces.items()}
         told = json.dumps(sizes).encode()
@@ -114,19 +114,17 @@ def _sizes(file: Path) -> dict[str, int] | None:
     return sizes if sum(sizes.values()) + length + LENGTH == size else None
 
 
-def write(file: Path, *pieces: bytes) -> None:
+def write(file: Path, *pieces: bytes | memoryview) -> None:
     """Write a file so that it is either whole or not there."""
     new = file.with_name(f".{file.name}.{os.getpid()}.{time.monotonic_ns()}.new")
     try:
         try:
-            stream = new.open("wb", buffering=0)
+            stream = new.open("wb")
         except FileNotFoundError:
             file.parent.mkdir(parents=True, exist_ok=True)
-            stream = new.open("wb", buffering=0)
+            stream = new.open("wb")
         with stream:
-            data = memoryview(b"".join(pieces))
-            while data:
-                data = data[stream.write(data) :]
+            stream.writelines(pieces)
         new.replace(file)
     except BaseException:
         new.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ LARGEST = 8 * 1024**2
 ATTEMPTS = 8
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 """Seconds before the second attempt, doubled each time, and the longest."""
-PARALLEL = 32
+PARALLEL = 64
 """Requests at a time."""
 CACHE_BYTES = 8 * 1024**3
 FOOTER = 64 * 1024
@@ -182,49 +182,48 @@ class Remote:
         with ThreadPoolExecutor(PARALLEL) as pool:
             return list(pool.map(self.skeleton, files))
 
-    def ranges(self, wanted: Sequence[Range]) -> list[bytes]:
+    def ranges(self, wanted: Sequence[Range]) -> list[memoryview]:
         """Return the bytes of ranges, in their order; near ranges of a file are one request.
 
         Raises:
             CuveeError: a range cannot be read, after all attempts.
         """
-        found: list[bytes] = [b""] * len(wanted)
+        found = [memoryview(b"")] * len(wanted)
         futures = [
             (members, first, self._pool.submit(self._read, path, first, end))
             for path, first, end, members in joined(wanted)
         ]
         for members, first, future in futures:
-            data = memoryview(future.result())
+            data = future.result()
             for member in members:
                 _, start, end = wanted[member]
-                found[member] = bytes(data[start - first : end - first])
+                found[member] = data[start - first : end - first]
         return found
 
-    def _read(self, path: str, first: int, end: int) -> bytes:
+    def _read(self, path: str, first: int, end: int) -> memoryview:
         import obstore
 
-        def once() -> bytes:
-            data = bytes(obstore.get_range(self._store, path, start=first, end=end))
+        def once() -> memoryview:
+            data = memoryview(obstore.get_range(self._store, path, start=first, end=end))
             if len(data) != end - first:
                 raise EOFError(f"{len(data)} of {end - first} bytes")
             return data
 
         return self._again(once, path)
 
-    def pictures(self, wanted: Sequence[tuple[str, Path, int, int]]) -> list[bytes]:
+    def pictures(self, wanted: Sequence[tuple[str, Path, int, int]]) -> list[memoryview]:
         """Return the bytes of pictures: (id, file, first byte, size), kept ones from the cache."""
-        found = self._cache.get([image_id for image_id, *_ in wanted])
-        missing = [place for place, data in enumerate(found) if data is None]
+        kept = self._cache.get([image_id for image_id, *_ in wanted])
+        missing = [place for place, data in enumerate(kept) if data is None]
         asked = [
             (self._path(wanted[p][1]), wanted[p][2], wanted[p][2] + wanted[p][3]) for p in missing
         ]
         read = self.ranges(asked)
         self._cache.put({wanted[p][0]: data for p, data in zip(missing, read, strict=True)})
-        for place, data in zip(missing, read, strict=True):
-            found[place] = data
-        return [data for data in found if data is not None]
+        new = iter(read)
+        return [next(new) if data is None else memoryview(data) for data in kept]
 
-    def texts(self, wanted: Sequence[tuple[Path, int, int]]) -> list[bytes]:
+    def texts(self, wanted: Sequence[tuple[Path, int, int]]) -> list[memoryview]:
         """Return the bytes of (file, first byte, size)."""
         return self.ranges([(self._path(file), at, at + size) for file, at, size in wanted])
 

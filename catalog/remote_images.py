@@ -38,7 +38,7 @@ class RemoteImages(ImageStore):
             (self.digest(p).hex(), self._files[self._part[p]], self._offset[p], self._size[p])
             for p in places
         ]
-        return [memoryview(data) for data in self._remote.pictures(wanted)]
+        return self._remote.pictures(wanted)
 
     def verify(self) -> Iterator[Damaged | None]:
         """Refuse: a skeleton holds no pictures.

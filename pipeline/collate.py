@@ -1,8 +1,7 @@
 """Packs -> the rows of a batch: tokens and pictures written straight into the batch's tensors."""
 
 import hashlib
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
@@ -62,10 +61,10 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """The bytes of a pack, read ahead from an object store."""
+    """The bytes of some packs, read ahead from an object store."""
 
-    texts: list[bytes]
-    """Of each member."""
+    texts: dict[tuple[int, int], memoryview]
+    """Part and row of a member -> bytes."""
     pictures: dict[int, memoryview]
     """Place in the store -> bytes."""
 
@@ -132,37 +131,39 @@ class Collator:
             return self._tensor(shape, torch.uint8).permute(0, 3, 1, 2)
         return self._buffers.bytes(prod(shape)).view(shape).permute(0, 3, 1, 2)
 
-    def fetch(self, draft: Draft, row: int) -> Fetched:
-        """Read all bytes of a pack from an object store, near ones together.
+    def fetch(self, drafts: Sequence[Draft]) -> Fetched:
+        """Read all bytes of some batches from an object store, near ones together.
 
         Raises:
-            CuveeError: the store does not give them; says in which step.
+            CuveeError: the store does not give them; says from which step on.
         """
         assert self.remote
-        pack = draft.packs[row]
         try:
             members = [
-                (self._encoded(part), place)
-                for part, place in zip(pack.parts.tolist(), pack.rows.tolist(), strict=True)
+                member
+                for draft in drafts
+                for pack in draft.packs
+                for member in zip(pack.parts.tolist(), pack.rows.tolist(), strict=True)
             ]
-            texts = self.remote.texts([(e.texts.path, *e.texts.span(p)) for e, p in members])
-            places = [e.places[e.bounds[p] : e.bounds[p + 1]].tolist() for e, p in members]
-            stored = [place for some in places for place in some if place >= 0]
+            encoded = [(self._encoded(part), row) for part, row in members]
+            texts = self.remote.texts([(e.texts.path, *e.texts.span(r)) for e, r in encoded])
+            places = {p for e, r in encoded for p in e.places[e.bounds[r] : e.bounds[r + 1]]}
+            stored = sorted(places - {-1})
             pictures = dict(zip(stored, self._store.load(stored), strict=True))
         except CuveeError as error:
-            raise CuveeError(f"step {draft.batch.step}: {error}") from error
-        return Fetched(texts=texts, pictures=pictures)
+            raise CuveeError(f"step {drafts[0].batch.step}: {error}") from error
+        return Fetched(texts=dict(zip(members, texts, strict=True)), pictures=pictures)
 
-    def fill(self, draft: Draft, row: int, fetched: Future[Fetched] | None = None) -> int:
+    def fill(self, draft: Draft, row: int, fetched: Callable[[], Fetched] | None = None) -> int:
         """Write a pack's samples into a row of the batch; return how many pictures were substituted.
 
-        Of an object store, `fetched` holds the bytes that `fetch` read ahead.
+        Of an object store, `fetched` gives what `fetch` has read.
 
         Raises:
             CuveeError: a sample cannot be loaded; says which, from which file, in which step.
         """
         batch, pack = draft.batch, draft.packs[row]
-        held = fetched.result(WAIT) if fetched else self.fetch(draft, row) if self.remote else None
+        held = fetched() if fetched else None
         pixels = batch.pixels[draft.tiles[row] : draft.tiles[row + 1]]
         found: list[_Sample] = []
         used = 0
@@ -170,7 +171,7 @@ class Collator:
             zip(pack.parts.tolist(), pack.rows.tolist(), strict=True)
         ):
             try:
-                text = held.texts[member] if held else None
+                text = held.texts[part, place] if held else None
                 found.append(self._sample(part, place, text, held, pixels[used:]))
             except Exception as error:
                 raise self._stopped(batch.step, pack, member, error) from error
@@ -186,7 +187,7 @@ class Collator:
         return sum(sample.damaged for sample in found)
 
     def _sample(
-        self, part: int, row: int, text: bytes | None, held: Fetched | None, pixels: Tensor
+        self, part: int, row: int, text: memoryview | None, held: Fetched | None, pixels: Tensor
     ) -> "_Sample":
         """Return a sample's tokens, cut as the plan counts on; its tiles become the first of `pixels`."""
         encoded = self._encoded(part)

@@ -9,20 +9,22 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
+from math import ceil
 from pathlib import Path
 from time import monotonic, perf_counter
 
 from catalog import Catalog
 from catalog.errors import CuveeError, UserError
 from pipeline.batch import Batch
-from pipeline.collate import WAIT, Collator, Draft, Fetched, OnDamage
+from pipeline.collate import WAIT, Collator, Draft, OnDamage
 from pipeline.plan import Plan
 from pipeline.ranks import packs_of_rank
 
-FETCHERS = 16
-"""Packs whose bytes are read at the same time from an object store."""
-AHEAD = 16
-"""Steps prepared ahead of an object store, at least: its answers take long, not much work."""
+TOGETHER = 32
+"""Packs, at least, whose bytes are read together from an object store: near ones are one request."""
+FETCHERS = 3
+"""How many times that is read ahead: answers take long, not much work."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,24 +123,37 @@ class PlanLoader:
         while self.step < self.plan.steps:
             started = perf_counter()
             draft = self._collator.draft(self.step, self._places)
-            damaged = sum(self._collator.fill(draft, row) for row in range(len(draft.packs)))
+            fetch = cache(partial(self._collator.fetch, [draft]))
+            fetched = fetch if self._collator.remote else None
+            rows = range(len(draft.packs))
+            damaged = sum(self._collator.fill(draft, row, fetched) for row in rows)
             yield draft.batch, damaged, perf_counter() - started, 0
 
     def _ahead(self) -> Iterator[tuple[Batch, int, float, int]]:
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="loader")
         remote = self._collator.remote is not None
         fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch") if remote else None
-        prefetch = max(self.prefetch, AHEAD) if remote else self.prefetch
+        together = ceil(TOGETHER / len(self._places)) if remote else 1
+        prefetch = max(self.prefetch, FETCHERS * together) if remote else self.prefetch
         ahead: deque[tuple[Draft, list[Future[int]]]] = deque()
         following = self.step
         try:
             while self.step < self.plan.steps:
                 started = perf_counter()
-                while following < self.plan.steps and len(ahead) < prefetch:
-                    draft = self._collator.draft(following, self._places)
-                    # A task a row: all threads work on the batch that is needed first.
-                    ahead.append((draft, self._submit(draft, pool, fetchers)))
-                    following += 1
+                while following < self.plan.steps and len(ahead) + together <= prefetch:
+                    last = min(following + together, self.plan.steps)
+                    drafts = [self._collator.draft(n, self._places) for n in range(following, last)]
+                    fetched = None
+                    if fetchers:
+                        fetched = partial(
+                            fetchers.submit(self._collator.fetch, drafts).result, WAIT
+                        )
+                    for draft in drafts:
+                        fill = partial(self._collator.fill, draft, fetched=fetched)
+                        # A task a row: all threads work on the batch that is needed first.
+                        rows = range(len(draft.packs))
+                        ahead.append((draft, [pool.submit(fill, row) for row in rows]))
+                    following = last
                 depth = sum(all(future.done() for future in futures) for _, futures in ahead)
                 draft, futures = ahead.popleft()
                 damaged = self._filled(futures)
@@ -148,18 +163,6 @@ class PlanLoader:
                 # When Python ends, its threads have ended already.
                 if each and not sys.is_finalizing():
                     each.shutdown(wait=False, cancel_futures=True)
-
-    def _submit(
-        self, draft: Draft, pool: ThreadPoolExecutor, fetchers: ThreadPoolExecutor | None
-    ) -> list[Future[int]]:
-        fill, fetch = self._collator.fill, self._collator.fetch
-        futures = []
-        for row in range(len(draft.packs)):
-            fetched: Future[Fetched] | None = (
-                fetchers.submit(fetch, draft, row) if fetchers else None
-            )
-            futures.append(pool.submit(fill, draft, row, fetched))
-        return futures
 
     def _filled(self, futures: list[Future[int]]) -> int:
         """Wait for the rows of a batch; return how many pictures were substituted."""
