@@ -60,7 +60,7 @@ def flags(box: Box, width: float | None, height: float | None) -> dict[str, bool
     `outside_picture` says that it leaves the picture by the release's own size of it.
 
     >>> flags((0, 0, 0, 9), 10, 10), flags((0, 0, 12, 9), 10, 10)
-    ({'degenerate': True}, {'outside_picture': True})
+    ({'degenerate': True, 'nothing_inside': True}, {'outside_picture': True})
     """
     found = {}
     x0, y0, x1, y1 = box

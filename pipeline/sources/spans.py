@@ -25,7 +25,7 @@ class Marked:
         """Return where a span of the text before stands now.
 
         >>> marked([(6, 7, (0,))], "a and b, c").moved((9, 10))
-        (21, 22)
+        (20, 21)
         """
         start, end = span
         return (
