@@ -41,6 +41,14 @@ PlaceOption = Annotated[
     str, typer.Option("--catalog", metavar="DIR|URL", help="Folder of the catalog, or its URL.")
 ]
 PRECISIONS = "Of the weights: fp32, bf16, int8, int8-dynamic or int4."
+SourceOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="[SOURCE.]NAME=VALUE",
+        help="What a source of any table is told, such as columns='{images: pic}'; VALUE is YAML.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines.")]
 
 
@@ -88,18 +96,23 @@ def peek(
     ] = None,
     split: Annotated[str | None, typer.Option(help="Only this split.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many records.")] = None,
+    option: SourceOptions = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a reader yields, without writing anything."""
+    from pipeline.jobs import options_of_words
     from pipeline.peek import json_line, show
     from pipeline.peek import peek as look
 
     if root is None:
+        if option:
+            raise UserError("options without a source", fix="cuvee peek NAME ROOT --option …")
         from pipeline.recognise import show_guesses
 
         show_guesses(Console(), Path(name), as_json=as_json)
         return
-    found = look(name, root, split=split, limit=limit)
+    told = options_of_words(option or [], [name]).get(name)
+    found = look(name, root, split=split, limit=limit, options=told)
     if as_json:
         for item in found:
             sys.stdout.buffer.write(json_line(item))
@@ -113,6 +126,7 @@ def ingest(
     pairs: Annotated[list[str] | None, typer.Argument(metavar="[NAME=ROOT]...")] = None,
     catalog: Annotated[Path | None, typer.Option(help="Folder of the catalog.")] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="cuvee.yaml")] = None,
+    option: SourceOptions = None,
     dry_run: Annotated[bool, typer.Option(help="Say what would be done and why.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: cores.")] = None,
     runner: Annotated[
@@ -123,10 +137,15 @@ def ingest(
     from pipeline.jobs import jobs_of_file, jobs_of_pairs
 
     if file is not None and not pairs:
+        if option:
+            raise UserError(
+                f"--option is for NAME=ROOT, and the sources stand in {file}",
+                fix="write it there, under the source's `options`",
+            )
         folder, jobs = jobs_of_file(file)
         folder = catalog or folder
     elif pairs and catalog is not None and file is None:
-        folder, jobs = catalog, jobs_of_pairs(pairs)
+        folder, jobs = catalog, jobs_of_pairs(pairs, option or [])
     else:
         raise UserError(
             "say what to ingest", fix="cuvee ingest NAME=ROOT … --catalog DIR, or -f cuvee.yaml"

@@ -1,10 +1,12 @@
 """What to ingest: words of the command line, or `cuvee.yaml`."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
+import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from catalog.errors import UserError
@@ -75,30 +77,86 @@ def jobs_of_file(path: Path) -> tuple[Path, tuple[Job, ...]]:
             root=path.parent / entry.root,
             splits=entry.splits,
             name=entry.name,
-            options=_canonical(entry.options),
+            options=_canonical(entry.source, entry.options),
         )
         for entry in entries.sources
     )
     return path.parent / entries.catalog, check_jobs(jobs)
 
 
-def _canonical(options: dict[str, Any]) -> str:
-    return orjson.dumps(options, option=orjson.OPT_SORT_KEYS).decode() if options else ""
+def _canonical(source: str, options: Mapping[str, Any]) -> str:
+    try:
+        return orjson.dumps(dict(options), option=orjson.OPT_SORT_KEYS).decode() if options else ""
+    except TypeError as error:
+        raise UserError(
+            f"{source}: its options hold what JSON cannot say: {error}",
+            fix="give texts, numbers, lists and `name: value`, quotes around a name that is a number",
+        ) from error
 
 
-def jobs_of_pairs(pairs: list[str]) -> tuple[Job, ...]:
-    """Return the jobs of `NAME=ROOT` words.
+def jobs_of_pairs(pairs: Sequence[str], options: Sequence[str] = ()) -> tuple[Job, ...]:
+    """Return the jobs of `NAME=ROOT` words, with the options of other words.
 
     Raises:
-        UserError: a word is no such pair, or names an unknown source.
+        UserError: a word is no such pair, or names an unknown source or option.
     """
-    jobs = []
+    roots = []
     for pair in pairs:
         name, equals, root = pair.partition("=")
         if not equals or not name or not root:
             raise UserError(f"{pair!r} is not NAME=ROOT", fix="for example vqav2=/data/vqav2")
-        jobs.append(Job(source=name, root=Path(root)))
+        roots.append((name, Path(root)))
+    told = options_of_words(options, [name for name, _ in roots])
+    jobs = [
+        Job(source=name, root=root, options=_canonical(name, told.get(name, {})))
+        for name, root in roots
+    ]
     return check_jobs(tuple(jobs))
+
+
+def options_of_words(words: Sequence[str], sources: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return source -> its options, of words `NAME=VALUE` or `SOURCE.NAME=VALUE`; a value is YAML.
+
+    >>> options_of_words(["columns={images: pic}", "hf.license=MIT"], ["hf"])
+    {'hf': {'columns': {'images': 'pic'}, 'license': 'MIT'}}
+
+    Raises:
+        UserError: a word is neither, leaves its source open, or says what another said.
+    """
+    told: dict[str, dict[str, Any]] = {}
+    for word in words:
+        left, equals, value = word.partition("=")
+        source, dot, name = left.rpartition(".")
+        if not equals or not name or bool(dot) != bool(source):
+            raise UserError(
+                f"option {word!r} is not NAME=VALUE",
+                fix="for example --option columns='{images: pic}'",
+            )
+        if not dot:
+            if len(set(sources)) > 1:
+                raise UserError(
+                    f"option {word!r} does not say whose it is",
+                    fix=f"one of {', '.join(f'{each}.{name}=…' for each in sources)}",
+                )
+            source = sources[0]
+        elif source not in sources:
+            raise UserError(
+                f"option {word!r}: {source!r} is not ingested here",
+                fix=f"SOURCE.NAME=VALUE with a source of {', '.join(sources)}; what is inside an "
+                "option stands in its value, such as columns='{images: pic}'",
+            )
+        mine = told.setdefault(source, {})
+        if name in mine:
+            raise UserError(f"option {name} of {source} is given twice", fix="give it once")
+        try:
+            mine[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            problem = getattr(error, "problem", None) or error
+            raise UserError(
+                f"option {word!r}: its value is not YAML: {problem}",
+                fix="quotes around a text with marks, such as license='\"a: b\"'",
+            ) from error
+    return told
 
 
 def check_jobs(jobs: tuple[Job, ...]) -> tuple[Job, ...]:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,20 @@ LIKELY = 0.1
 
 
 def peek(
-    name: str, root: Path, *, split: str | None = None, limit: int | None = None
+    name: str,
+    root: Path,
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield one JSON-ready object a record or refusal, over all splits or one.
 
     Raises:
-        UserError: no such source, folder or split.
+        UserError: no such source, option, folder or split.
         DataError: a file is broken.
     """
-    source = find(name)
+    source = find(name).of_job(name, options or {})
     splits = [split] if split else list(_found(source, root))
     items = (item for each in splits for item in source.read(root, each))
     yield from (as_json(item) for item in islice(items, limit))

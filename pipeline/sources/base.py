@@ -63,7 +63,9 @@ class Source:
         if options:
             if self.configure is None:
                 raise UserError(
-                    f"{self.name} takes no options", fix="leave `options` out, or use hf, tsv, …"
+                    f"{self.name} takes no options, but has {', '.join(options)}",
+                    fix="leave them out: its format says all; hf, tsv, json_rows, webdataset and "
+                    "documents take options",
                 )
             source = self.configure(options)
         if name == source.name:

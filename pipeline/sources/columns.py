@@ -6,7 +6,7 @@ A job's `options: {columns: ...}` names them; what it leaves open is recognised 
 import base64
 import math
 import string
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -62,7 +62,7 @@ class Columns(BaseModel):
 
 
 class TableOptions(BaseModel):
-    """What a job may say to a table reader."""
+    """What a job may say to a table reader; `options_of` says which of them a reader takes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -77,22 +77,36 @@ class TableOptions(BaseModel):
     revision: str | None = None
 
 
-def options_of(source: str, options: Mapping[str, Any]) -> TableOptions:
+def options_of(
+    source: str,
+    options: Mapping[str, Any],
+    *more: str,
+    columns: Sequence[str] = tuple(Columns.model_fields),
+) -> TableOptions:
     """Return the validated options of a job.
 
+    Args:
+        more: options that the source takes beside those of every table.
+        columns: the columns that it looks at.
+
     Raises:
-        UserError: a field is unknown or has a wrong type.
+        UserError: an option is unknown or has a wrong type; names those that the source takes.
     """
+    taken = ("columns", "license", *more)
+    fix = f"{source} takes the options {', '.join(taken)}; of columns, {', '.join(columns)}"
+    given = options.get("columns")
+    unknown = [name for name in options if name not in taken]
+    unknown += (
+        [f"columns.{n}" for n in given if n not in columns] if isinstance(given, dict) else []
+    )
+    if unknown:
+        raise UserError(f"{source}: no such option: {', '.join(unknown)}", fix=fix)
     try:
         return TableOptions.model_validate(dict(options))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise UserError(
-            f"{source}: option {place}: {first['msg']}",
-            fix=f"options are {', '.join(TableOptions.model_fields)}; columns are "
-            f"{', '.join(Columns.model_fields)}",
-        ) from error
+        raise UserError(f"{source}: option {place}: {first['msg']}", fix=fix) from error
 
 
 Place = Callable[[str, Any], list[ImageRef]]

@@ -140,7 +140,9 @@ def _source(options: TableOptions) -> Source:
         reader=partial(read, options),
         license=options.license or "unknown",
         homepage="https://huggingface.co/datasets/allenai/c4",
-        configure=lambda given: _source(options_of("documents", given)),
+        configure=lambda given: _source(
+            options_of("documents", given, "unit", columns=("images", "text"))
+        ),
     )
 
 

@@ -237,7 +237,9 @@ def _source(options: TableOptions) -> Source:
         reader=partial(read, options, "hf"),
         license=options.license or "as its card says",
         homepage="https://huggingface.co/docs/datasets",
-        configure=lambda given: _source(options_of("hf", given)),
+        configure=lambda given: _source(
+            options_of("hf", given, "task", "hub", "config", "revision")
+        ),
     )
 
 

@@ -47,7 +47,7 @@ def _source(options: TableOptions) -> Source:
         reader=partial(read, options),
         license=options.license or "as its publisher says",
         homepage="https://www.json.org",
-        configure=lambda given: _source(options_of("json_rows", given)),
+        configure=lambda given: _source(options_of("json_rows", given, "task")),
     )
 
 

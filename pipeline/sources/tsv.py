@@ -147,7 +147,7 @@ def _source(options: TableOptions) -> Source:
         reader=partial(read, options),
         license=options.license or "as its benchmark says",
         homepage="https://github.com/open-compass/VLMEvalKit",
-        configure=lambda given: _source(options_of("tsv", given)),
+        configure=lambda given: _source(options_of("tsv", given, "task")),
         version=2,
     )
 

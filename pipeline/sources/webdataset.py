@@ -112,7 +112,7 @@ def _source(options: TableOptions) -> Source:
         reader=partial(read, options),
         license=options.license or "as its publisher says",
         homepage="https://github.com/webdataset/webdataset",
-        configure=lambda given: _source(options_of("webdataset", given)),
+        configure=lambda given: _source(options_of("webdataset", given, "task")),
     )
 
 

@@ -123,6 +123,29 @@ def test_peek_prints_one_object_a_line() -> None:
     assert len(cuvee("sources", "--json").splitlines()) == len(SOURCES)
 
 
+def test_options_of_a_source_are_words_for_peek_and_ingest_alike(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "one" / "rows.json").write_text('[{"ask": "Up?", "say": "No", "answer": "Yes"}]')
+    (tmp_path / "two" / "a.txt").write_text("first\nsecond\n")
+    columns = "columns={question: ask, answer: say}"
+    [line] = cuvee(
+        "peek", "json_rows", tmp_path / "one", "--json", "--option", columns
+    ).splitlines()
+    assert [message["content"] for message in json.loads(line)["messages"]] == ["Up?", "No"]
+    words = [f"json_rows={tmp_path / 'one'}", f"documents={tmp_path / 'two'}"]
+    words += ["--catalog", str(tmp_path / "catalog"), "--runner", "local"]
+    words += ["--option", f"json_rows.{columns}"]
+    lines = ("--option", "documents.unit=line")
+    cuvee("ingest", *words, *lines)
+    catalog = Catalog.open(tmp_path / "catalog")
+    assert catalog.counts() == {"json_rows": {"rows": (1, 0)}, "documents": {"train": (2, 0)}}
+    kept = catalog.samples().collect().filter(source="json_rows")["answers"].to_list()
+    assert kept == [["No"]]
+    assert "redo" not in cuvee("ingest", *words, *lines, "--dry-run")
+    assert "other options" in cuvee("ingest", *words, "--dry-run")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -133,6 +156,10 @@ def test_peek_prints_one_object_a_line() -> None:
         (("stats", "--catalog", "/nowhere"), 1, "no catalog there"),
         (("ingest", "vqav2", "--catalog", "/tmp/x"), 1, "is not NAME=ROOT"),
         (("ingest",), 1, "say what to ingest"),
+        (("peek", "tests", "--option", "unit=line"), 1, "options without a source"),
+        (("peek", "vqav2", "tests", "--option", "unit=line"), 1, "vqav2 takes no options"),
+        (("peek", "tsv", "tests", "--option", "unit=line"), 1, "no such option: unit Fix: tsv"),
+        (("ingest", "-f", "x.yaml", "--option", "unit=line"), 1, "the sources stand in x.yaml"),
         (("ingest", "-f", "/nowhere.yaml"), 1, "no such file"),
         (("plan", "/nowhere.yaml", "--catalog", "/nowhere"), 1, "no such file"),
         (("trace", "abc"), 1, "ask for one thing"),

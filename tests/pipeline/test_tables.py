@@ -18,7 +18,7 @@ from catalog.errors import DataError, UserError
 from catalog.record import ImageRef, Record
 from pipeline.checks import read_picture
 from pipeline.ingest import ingest, survey
-from pipeline.jobs import Job, jobs_of_file
+from pipeline.jobs import Job, jobs_of_file, jobs_of_pairs, options_of_words
 from pipeline.sources import find
 from pipeline.sources.base import Bad
 from pipeline.sources.columns import Columns, choose
@@ -137,9 +137,16 @@ def test_one_format_is_ingested_twice_under_two_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ("vqav2", {"columns": {}}, "vqav2 takes no options"),
-        ("hf", {"colums": {}}, "option colums: Extra inputs"),
-        ("hf", {"columns": {"query": "q"}}, r"option columns\.query: Extra inputs"),
+        ("vqav2", {"columns": {}}, "vqav2 takes no options, but has columns"),
+        ("hf", {"colums": {}}, "hf: no such option: colums\nFix: .*columns, license, task, hub"),
+        ("hf", {"columns": {"query": "q"}}, r"no such option: columns\.query"),
+        ("tsv", {"unit": "line"}, "no such option: unit\nFix: tsv takes .*columns, license, task;"),
+        (
+            "documents",
+            {"columns": {"answer": "a"}},
+            r"columns\.answer\nFix: .*columns, images, text",
+        ),
+        ("documents", {"unit": "page"}, "option unit: .*'file', 'line' or 'blank'"),
     ],
 )
 def test_wrong_options_are_explained(source: str, options: dict[str, object], message: str) -> None:
@@ -147,11 +154,52 @@ def test_wrong_options_are_explained(source: str, options: dict[str, object], me
         find(source).of_job(source, options)
 
 
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (["columns={images: pic}"], {"hf": {"columns": {"images": "pic"}}}),
+        (["tsv.license=MIT", "hf.hub=a/b"], {"tsv": {"license": "MIT"}, "hf": {"hub": "a/b"}}),
+        (["hf.license=a=b"], {"hf": {"license": "a=b"}}),
+    ],
+)
+def test_options_are_words_of_the_command_line(
+    words: list[str], options: dict[str, object]
+) -> None:
+    sources = ["hf", "tsv"] if any("." in word for word in words) else ["hf"]
+    assert options_of_words(words, sources) == options
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("columns", "'columns' is not NAME=VALUE"),
+        ("=x", "'=x' is not NAME=VALUE"),
+        (".unit=x", "'.unit=x' is not NAME=VALUE"),
+        ("license=MIT", "does not say whose it is\nFix: one of hf.license=…, tsv.license=…"),
+        ("columns.images=pic", "'columns' is not ingested here\nFix: .*a source of hf, tsv"),
+        ("hf.columns={images: pic", r"its value is not YAML: expected ',' or '\}'"),
+    ],
+)
+def test_a_word_that_is_no_option_is_explained(word: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        options_of_words([word], ["hf", "tsv"])
+
+
+def test_an_option_stands_once() -> None:
+    with pytest.raises(UserError, match="option unit of documents is given twice"):
+        options_of_words(["unit=line", "documents.unit=blank"], ["documents"])
+
+
+def test_options_that_json_cannot_say_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="hf: its options hold what JSON cannot say"):
+        jobs_of_pairs([f"hf={tmp_path}"], ["columns={1: pic}"])
+
+
 def test_a_job_with_a_wrong_option_stops_before_it_starts(tmp_path: Path) -> None:
     (tmp_path / "cuvee.yaml").write_text(
         f"catalog: c\nsources:\n  - {{source: tsv, root: {tmp_path}, options: {{x: 1}}}}\n"
     )
-    with pytest.raises(UserError, match="option x"):
+    with pytest.raises(UserError, match="tsv: no such option: x"):
         jobs_of_file(tmp_path / "cuvee.yaml")
     assert Job(source="tsv", root=tmp_path).settings == ""
 
