@@ -1,5 +1,6 @@
 """A YAML file becomes one validated model; a mistake becomes file, line, field and allowed values."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -7,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from catalog.errors import UserError
+from pipeline.explain import mistakes
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -35,21 +37,48 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or error
         raise UserError(f"{path}{line}: not YAML: {problem}", fix="correct this line") from error
+    for key in _twice(root):
+        raise UserError(
+            f"{path}, line {key.start_mark.line + 1}: {key.value!r} stands twice here, and only the "
+            "last would count",
+            fix="keep one of them",
+        )
     try:
         return model.model_validate(values, context={"folder": path.parent})
     except ValidationError as error:
-        first = [_line(path, root, problem) for problem in error.errors()]
-        raise UserError("\n".join(first), fix="correct the fields named above") from error
+        found = mistakes(error, model, values)
+        lines = [f"{_at(path, root, each.place)}: {each.problem}" for each in found]
+        fixes = [each.fix if len(found) == 1 else f"{each.field}: {each.fix}" for each in found]
+        raise UserError("\n".join(lines), fix="\n".join(fixes)) from error
 
 
-def _line(path: Path, root: yaml.Node | None, problem: object) -> str:
-    assert isinstance(problem, dict)
-    place = tuple(problem["loc"])
-    field = ".".join(str(key) for key in place) or "(the whole file)"
-    message = problem["msg"]
-    if problem["type"] == "extra_forbidden":
-        message = "no such field"
-    return f"{path}, line {_find(root, place)}, field {field}: {message}"
+def _twice(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
+    """Yield the names that a mapping of the file has had before."""
+    if isinstance(node, yaml.MappingNode):
+        names: set[str] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in names:
+                    yield key
+                names.add(key.value)
+            yield from _twice(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _twice(value)
+
+
+def place_of(path: Path, *place: int | str) -> str:
+    """Return a place in a YAML file as messages name it: file, line and field; the file, if it is gone."""
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return str(path)
+    return _at(path, root, place)
+
+
+def _at(path: Path, root: yaml.Node | None, place: tuple[int | str, ...]) -> str:
+    field = ".".join(map(str, place)) or "(the whole file)"
+    return f"{path}, line {_find(root, place)}, field {field}"
 
 
 def _find(node: yaml.Node | None, place: tuple[object, ...]) -> int:
@@ -59,8 +88,7 @@ def _find(node: yaml.Node | None, place: tuple[object, ...]) -> int:
         if isinstance(node, yaml.MappingNode):
             pairs = [(k, v) for k, v in node.value if k.value == str(key)]
             if not pairs:
-                # Names of union members stand in `loc` but not in the file.
-                continue
+                break
             line, node = pairs[0][0].start_mark.line + 1, pairs[0][1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(key, int):
             if key >= len(node.value):

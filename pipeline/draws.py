@@ -173,7 +173,7 @@ def draw(
     for share, total in zip(mixture.sources, held, strict=True):
         if not total:
             raise UserError(
-                f"{mixture.name}: {share.name} holds no {mixture.unit}",
+                f"{mixture.at(share)}: {share.name} holds no {mixture.unit}",
                 fix="weigh in another unit, or take the entry out",
             )
     shares = mixture.shares(held)

@@ -67,6 +67,19 @@ COLUMNS = ("sample_id", "split", "task", "messages", "regions", "n_images", "wid
 """Columns of `samples` that a conversation is made of, beside its source."""
 
 
+def checked_wordings(wordings: tuple[str, ...], whose: str = "") -> tuple[str, ...]:
+    """Return instructions unchanged, if they can stand before any picture.
+
+    Raises:
+        ValueError: there is none, or one is blank or holds a mark.
+    """
+    if not wordings or not all(wording.strip() for wording in wordings):
+        raise ValueError(f"{whose}give one text or more, none of them blank")
+    if held := [w for w in wordings if IMAGE in w or REGION_MARK.search(w)]:
+        raise ValueError(f"{whose}{held[0]!r} holds a mark; give words alone")
+    return wordings
+
+
 class EncoderConfig(BaseModel):
     """What turns a conversation into tokens."""
 
@@ -86,17 +99,14 @@ class EncoderConfig(BaseModel):
     @classmethod
     def _say_something(cls, prompts: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         for task, wordings in prompts.items():
-            if not wordings or not all(wording.strip() for wording in wordings):
-                raise ValueError(f"{task}: give one text or more, none of them blank")
-            if held := [w for w in wordings if IMAGE in w or REGION_MARK.search(w)]:
-                raise ValueError(f"{task}: {held[0]!r} holds a mark; give words alone")
+            checked_wordings(wordings, f"{task}: ")
         return prompts
 
     @field_validator("boxes")
     @classmethod
     def _known(cls, name: str) -> str:
         if name not in BOXES:
-            raise ValueError(f"one of {', '.join(BOXES)}")
+            raise ValueError(f"no convention {name!r}; one of {', '.join(BOXES)}")
         return name
 
     @field_validator("tokenizer")

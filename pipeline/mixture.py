@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 from rapidfuzz import process
 
 from catalog import Catalog
 from catalog.errors import UserError
-from pipeline.config import load_yaml
-from pipeline.encode import EncoderConfig
+from pipeline.config import load_yaml, place_of
+from pipeline.encode import EncoderConfig, checked_wordings
 from pipeline.packing import ATTENTION
 from pipeline.policy import ImagePolicy
 
@@ -52,6 +52,11 @@ class Share(BaseModel):
     """Up to so many samples on the same picture become one conversation, the picture shown once."""
     prompts: tuple[str, ...] = ()
     """Instructions for its samples that show a picture and ask nothing; go to the encoder's `prompts`."""
+
+    @field_validator("prompts")
+    @classmethod
+    def _say_something(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
+        return checked_wordings(prompts) if prompts else prompts
 
     @model_validator(mode="after")
     def _one_of_all(self) -> Self:
@@ -108,6 +113,10 @@ class Packing(BaseModel):
     `python -m tests.benchmarks.cost` measures it for a model and a machine."""
 
 
+Lacking = tuple[str, Share, tuple[int | str, ...]]
+"""A name that the catalog does not have, the entry that has it, and the field there."""
+
+
 class Mixture(BaseModel):
     """A recipe file."""
 
@@ -127,6 +136,8 @@ class Mixture(BaseModel):
     encoder: EncoderConfig
     image: ImagePolicy = ImagePolicy()
     packing: Packing
+    _file: Path | None = PrivateAttr(default=None)
+    """Where it was read from, for messages."""
 
     @model_validator(mode="after")
     def _weights_for_all_or_none(self) -> Self:
@@ -166,10 +177,17 @@ class Mixture(BaseModel):
             UserError: with file, line and field.
         """
         mixture = load_yaml(path, cls)
+        mixture._file = path
         if tokenizer is None:
             return mixture
         encoder = mixture.encoder.model_copy(update={"tokenizer": tokenizer})
         return mixture.model_copy(update={"encoder": encoder})
+
+    def at(self, share: Share, *field: int | str) -> str:
+        """Return where an entry stands, as messages name it: file, line and field, or the recipe."""
+        if self._file is None:
+            return self.name
+        return place_of(self._file, "sources", self.sources.index(share), *field)
 
     def recorded(self) -> dict[str, Any]:
         """Return the recipe as a plan's header keeps it: the tokenizer is there by its fingerprint."""
@@ -201,50 +219,52 @@ class Mixture(BaseModel):
             UserError: an entry names what the catalog does not have, or two entries the same source.
         """
         families = catalog.families()
-        found, missing = [], {}
+        found: list[list[str]] = []
+        missing: list[Lacking] = []
         for share in self.sources:
             if share.family is not None:
-                wanted = sorted(s for s, family in families.items() if family == share.family)
-                lost = [] if wanted else [share.name]
-            else:
-                wanted = list(share.sources) or [share.source or ""]
-                lost = [name for name in wanted if name not in families]
-            if lost:
-                missing[share] = lost
-            found.append(wanted)
+                found.append(sorted(s for s, family in families.items() if family == share.family))
+                if not found[-1]:
+                    missing.append((share.name, share, ("family",)))
+                continue
+            found.append([*share.sources] if share.source is None else [share.source])
+            for number, name in enumerate(found[-1]):
+                if name not in families:
+                    field = ("source",) if share.source is not None else ("sources", number)
+                    missing.append((name, share, field))
         if missing:
             raise self._lacking(missing, families)
-        twice = [n for n, c in Counter(n for names in found for n in names).items() if c > 1]
-        if twice:
+        holders: dict[str, list[Share]] = {}
+        for share, names in zip(self.sources, found, strict=True):
+            for name in names:
+                holders.setdefault(name, []).append(share)
+        if twice := {name: shares for name, shares in holders.items() if len(shares) > 1}:
+            last = next(iter(twice.values()))[-1]
             raise UserError(
-                f"{self.name}: {', '.join(twice)} stands in two entries",
+                f"{self.at(last)}: {', '.join(twice)} stands in two entries",
                 fix="name a source once, by itself or by its family",
             )
         return found
 
-    def _lacking(self, missing: dict[Share, list[str]], families: dict[str, str]) -> UserError:
+    def _lacking(self, missing: list[Lacking], families: dict[str, str]) -> UserError:
         """Return what explains, with numbers, that the catalog lacks sources of the recipe."""
-        lost = [name for names in missing.values() for name in names]
         known = sorted({*families, *(f"family:{family}" for family in families.values())})
         hints = [
             f"did you mean {near[0].removeprefix('family:')!r} instead of "
             f"{name.removeprefix('family:')!r}? "
-            for name in lost
+            for name, _, _ in missing
             if (near := process.extractOne(name, known, score_cutoff=70))
         ]
         named = sum(len(share.sources) or 1 for share in self.sources)
-        weight = sum(share.weight or 0 for share in missing)
+        weight = sum(share.weight or 0 for share in {share for _, share, _ in missing})
         total = sum(share.weight or 0 for share in self.sources)
         part = f", in entries of {weight / total:.1%} of the weight" if total else ""
-        what = (
-            lost[0]
-            if len(lost) == 1
-            else f"{len(lost)} of {named} sources{part}: {', '.join(lost)}"
-        )
+        first, share, field = missing[0]
         return UserError(
-            f"{self.name}: the catalog has no {what}"
-            if len(lost) == 1
-            else f"{self.name}: the catalog lacks {what}",
+            f"{self.at(share, *field)}: the catalog has no {first}"
+            if len(missing) == 1
+            else f"{self.at(share, *field)}: the catalog lacks {len(missing)} of {named} "
+            f"sources{part}: {', '.join(name for name, _, _ in missing)}",
             fix=f"{''.join(hints)}it has {', '.join(sorted(families)) or 'nothing'}; "
             "`cuvee ingest` the others, or take them out of the recipe",
         )

@@ -96,7 +96,7 @@ def read_pool(mixture: Mixture, share: Share, parts: Sequence[Place]) -> Pool:
         raise nothing_left(mixture, share, [samples for _, _, samples in parts if samples])
     if not len(pool):
         raise UserError(
-            f"{mixture.name}: {share.name} has no usable sample: {pool.left_out['unlearnt']} have "
+            f"{mixture.at(share)}: {share.name} has no usable sample: {pool.left_out['unlearnt']} have "
             f"nothing to learn, {pool.left_out['overlong']} are longer than "
             f"{mixture.packing.tokens} tokens or {mixture.packing.tiles} tiles",
             fix="raise `packing`, or take the entry out",

@@ -32,7 +32,7 @@ def wanted_rows(
         wanted = rows.select(pl.all_horizontal(conditions).alias("keep")).collect()
     except pl.exceptions.PolarsError as error:
         raise UserError(
-            f"{mixture.name}: {share.name}: `where: {share.where}`: {error}",
+            f"{mixture.at(share, 'where')}: {share.name}: `where: {share.where}`: {error}",
             fix="write SQL over the columns of `samples`, such as split = 'train'",
         ) from error
     keep = wanted["keep"].fill_null(False).to_numpy()
@@ -53,14 +53,14 @@ def nothing_left(mixture: Mixture, share: Share, samples: Sequence[Path]) -> Use
     allowed = [name for names in (mixture.licenses, share.licenses) for name in names or ()]
     if not allowed:
         return UserError(
-            f"{mixture.name}: {share.name} has no sample{asked}",
+            f"{mixture.at(share)}: {share.name} has no sample{asked}",
             fix="change `where`, or take the entry out",
         )
     wanted = pl.lit(True) if share.where is None else pl.sql_expr(share.where).cast(pl.Boolean)
     folders = groupby(samples, key=lambda file: file.parent)
     held = pl.concat(_scan(list(files)).filter(wanted).select("license") for _, files in folders)
     return UserError(
-        f"{mixture.name}: {share.name} has no sample{asked} under {', '.join(allowed)}; "
+        f"{mixture.at(share)}: {share.name} has no sample{asked} under {', '.join(allowed)}; "
         f"it has: {counted(held)}",
         fix="allow one of these in `licenses`, or take the entry out",
     )

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from catalog.errors import UserError
 from catalog.record import IMAGE, ImageRef, Message, Record, Task
+from pipeline.explain import mistakes
 from pipeline.sources.base import Bad, Item, need, refusal, rest
 from pipeline.sources.dialog import dialog_of
 from pipeline.sources.each import record_id
@@ -104,9 +105,10 @@ def options_of(
     try:
         return TableOptions.model_validate(dict(options))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{source}: option {place}: {first['msg']}", fix=fix) from error
+        first = mistakes(error, TableOptions, dict(options))[0]
+        raise UserError(
+            f"{source}: option {first.field}: {first.problem}", fix=f"{first.fix}; {fix}"
+        ) from error
 
 
 Place = Callable[[str, Any], list[ImageRef]]

@@ -163,10 +163,14 @@ def test_what_does_not_fit_is_explained(tmp_path: Path) -> None:
         )
     text = "catalog: c\noutput: o\nvision: {config: {}}\nlanguage: {path: lm}\nconnector:\n  kind: mpl\n"
     (tmp_path / "run.yaml").write_text(text)
-    with pytest.raises(UserError, match=r"line 5, field connector: .*'mlp'"):
+    with pytest.raises(
+        UserError, match=r"line 5, field connector: has the kind 'mpl'.*\nFix: .*'mlp'"
+    ):
         RunConfig.load(tmp_path / "run.yaml")
     (tmp_path / "run.yaml").write_text(text.replace("mpl", "qformer\n  querys: 3"))
-    with pytest.raises(UserError, match=r"line 7, field connector.qformer.querys: no such field"):
+    with pytest.raises(
+        UserError, match=r"line 7, field connector.querys: no such field\nFix: .*'queries'"
+    ):
         RunConfig.load(tmp_path / "run.yaml")
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from catalog import Catalog
 from catalog.errors import UserError
 from pipeline.mixture import Mixture
+from pipeline.plan import Plan
 from tests.pipeline.conftest import Recipe
 
 WEIGHTS = [{"source": "vqav2", "weight": 4}, {"source": "alpaca", "weight": 1}]
@@ -86,10 +87,198 @@ def test_what_contradicts_itself_is_refused(
         recipe(**changes)
 
 
-def test_a_typo_in_a_recipe_is_refused_with_its_line(tmp_path: Path) -> None:
-    file = tmp_path / "recipe.yaml"
-    file.write_text("name: x\nunit: words\nbudget: {epochs: 1}\nsources: []\n")
-    with pytest.raises(
-        UserError, match=r"recipe\.yaml, line 2, field unit: Input should be 'samples'"
-    ):
-        Mixture.load(file)
+RECIPE = """\
+name: x
+budget: {epochs: 1}
+sources:
+  - {source: vqav2, weight: 2}
+  - source: alpaca
+    weight: 1
+encoder: {tokenizer: tok}
+packing: {tokens: 256}
+"""
+
+
+def loaded(folder: Path, old: str, new: str) -> Mixture:
+    """Load the recipe with one place changed."""
+    assert old in RECIPE
+    (folder / "recipe.yaml").write_text(RECIPE.replace(old, new))
+    return Mixture.load(folder / "recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem", "fix"),
+    [
+        (
+            "weight: 1\n",
+            "weight: 1\n    prompts: hi\n",
+            "line 7, field sources.1.prompts: is the text 'hi', and wants a list",
+            "write `prompts: [hi]`, or a line `- …` for each",
+        ),
+        (
+            "tok}",
+            "tok, prompts: hi}",
+            "line 7, field encoder.prompts: is the text 'hi', and wants names with values",
+            "write `prompts: {NAME: …}`, or a line for each",
+        ),
+        (
+            "tok}",
+            "tok, prompts: {ocr: hi}}",
+            "line 7, field encoder.prompts.ocr: is the text 'hi', and wants a list",
+            "write `ocr: [hi]`, or a line `- …` for each",
+        ),
+        (
+            "weight: 1\n",
+            "weight: 1\n    prompts: [' ']\n",
+            "line 7, field sources.1.prompts: give one text or more, none of them blank",
+            "correct this field",
+        ),
+        (
+            "    weight: 1",
+            "    wieght: 1",
+            "line 6, field sources.1.wieght: no such field",
+            "did you mean 'weight'? it takes source, family, group",
+        ),
+        (
+            "{epochs: 1}",
+            "{epoch: 1}",
+            "line 2, field budget.epoch: no such field",
+            "did you mean 'epochs'? it takes samples, tokens, epochs",
+        ),
+        (
+            "weight: 2",
+            "weight: -2",
+            "line 4, field sources.0.weight: is -2, and wants more than 0",
+            "write a number of more than 0",
+        ),
+        (
+            "weight: 2",
+            "weight: much",
+            "line 4, field sources.0.weight: is the text 'much', and wants a number",
+            "write a number",
+        ),
+        (
+            RECIPE[RECIPE.index("sources") : RECIPE.index("encoder")],
+            "",
+            "line 1, field sources: is missing",
+            "add `sources: …`",
+        ),
+        (
+            RECIPE[RECIPE.index("sources") : RECIPE.index("encoder")],
+            "sources: []\n",
+            "line 3, field sources: has 0 entries, and wants at least 1",
+            "add to the list",
+        ),
+        (
+            RECIPE[RECIPE.index("sources") : RECIPE.index("encoder")],
+            "sources: {vqav2: 2}\n",
+            "line 3, field sources: is names with values, and wants a list",
+            "write `sources: […]`, or a line `- …` for each",
+        ),
+        (
+            "{source: vqav2, weight: 2}",
+            "vqav2",
+            "line 4, field sources.0: is the text 'vqav2', and wants names with values",
+            "write `- {source: …}`, or a line for each",
+        ),
+        (
+            "name: x",
+            "name: x\nunit: sample",
+            "line 2, field unit: is the text 'sample', and wants one of samples, images,",
+            "did you mean 'samples'? write one of these",
+        ),
+        (
+            "tokens: 256",
+            "tokens: 2.5",
+            "line 8, field packing.tokens: is the number 2.5, and wants a whole number",
+            "write a whole number",
+        ),
+        (
+            "name: x",
+            "name: 7",
+            "line 1, field name: is the number 7, and wants text",
+            "write text, such as '7'",
+        ),
+        (
+            "name: x",
+            "name: x\nname: y",
+            "line 2: 'name' stands twice here, and only the last would count",
+            "keep one of them",
+        ),
+        (
+            RECIPE,
+            "- vqav2\n",
+            "line 1, field (the whole file): is a list, and wants names with values",
+            "write name: …, budget: …, sources: …, encoder: …, packing: …",
+        ),
+    ],
+)
+def test_a_mistake_in_a_recipe_says_where_it_stands_and_what_to_write(
+    tmp_path: Path, old: str, new: str, problem: str, fix: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        loaded(tmp_path, old, new)
+    assert error.value.problem.startswith(f"{tmp_path / 'recipe.yaml'}, {problem}")
+    assert "\n" not in error.value.problem, "what follows from a mistake is no other mistake"
+    assert error.value.fix.startswith(fix)
+
+
+def test_each_of_several_mistakes_has_its_fix(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        loaded(tmp_path, "weight: 2", "weight: -2, where: 5")
+    assert [line.partition(", ")[2] for line in error.value.problem.splitlines()] == [
+        "line 4, field sources.0.weight: is -2, and wants more than 0",
+        "line 4, field sources.0.where: is the number 5, and wants text",
+    ]
+    assert error.value.fix == (
+        "sources.0.weight: write a number of more than 0\nsources.0.where: write text, such as '5'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("source: alpaca", "source: alpacca", "line 5, field sources.1.source: the catalog has no"),
+        (
+            "source: alpaca",
+            "group: talk\n    sources: [alpaca, belle]",
+            "line 6, field sources.1.sources.1: the catalog has no belle",
+        ),
+        ("source: alpaca", "family: ocr", "line 5, field sources.1.family: the catalog has no"),
+        (
+            "source: alpaca",
+            "family: vqa",
+            "line 5, field sources.1: vqav2 stands in two entries",
+        ),
+    ],
+)
+def test_what_a_catalog_lacks_is_named_where_the_recipe_has_it(
+    road: Path, tmp_path: Path, old: str, new: str, problem: str
+) -> None:
+    mixture = loaded(tmp_path, old, new)
+    with pytest.raises(UserError) as error:
+        mixture.members(Catalog.open(road / "catalog"))
+    assert error.value.problem.startswith(f"{tmp_path / 'recipe.yaml'}, {problem}")
+
+
+def test_a_misspelt_source_has_its_nearest_name(road: Path, tmp_path: Path) -> None:
+    mixture = loaded(tmp_path, "source: alpaca", "source: alpacca")
+    with pytest.raises(UserError, match="did you mean 'alpaca' instead of 'alpacca'"):
+        mixture.members(Catalog.open(road / "catalog"))
+    (tmp_path / "recipe.yaml").unlink()
+    with pytest.raises(UserError, match=r"recipe\.yaml: the catalog has no alpacca"):
+        mixture.members(Catalog.open(road / "catalog"))
+
+
+def test_a_where_that_leaves_nothing_is_named_with_its_line(road: Path, tmp_path: Path) -> None:
+    small = "image: {size: 32, tokens: 4}\n"
+    text = RECIPE.replace("tokenizer: tok", f"tokenizer: {road / 'tok'}") + small
+    text = text.replace("    weight: 1\n", "    weight: 1\n    where: split = 'nowhere'\n")
+    (tmp_path / "recipe.yaml").write_text(text)
+    mixture = Mixture.load(tmp_path / "recipe.yaml")
+    with pytest.raises(UserError, match=r"line 5, field sources\.1: alpaca has no sample where"):
+        Plan.build(Catalog.open(road / "catalog"), mixture)
+    (tmp_path / "recipe.yaml").write_text(text.replace("split =", "spilt ="))
+    mixture = Mixture.load(tmp_path / "recipe.yaml")
+    with pytest.raises(UserError, match=r"line 7, field sources\.1\.where: alpaca: `where: spilt"):
+        Plan.build(Catalog.open(road / "catalog"), mixture)

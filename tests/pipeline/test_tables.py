@@ -146,7 +146,11 @@ def test_one_format_is_ingested_twice_under_two_names(tmp_path: Path) -> None:
             {"columns": {"answer": "a"}},
             r"columns\.answer\nFix: .*columns, images, text",
         ),
-        ("documents", {"unit": "page"}, "option unit: .*'file', 'line' or 'blank'"),
+        (
+            "documents",
+            {"unit": "page"},
+            "option unit: is the text 'page', and wants one of file, line, blank",
+        ),
     ],
 )
 def test_wrong_options_are_explained(source: str, options: dict[str, object], message: str) -> None:
