@@ -67,7 +67,8 @@ class FineBranch(nn.Module):
             )
         chosen = [n for n in range(len(layers)) if n % config.every == 0]
         self.cross = nn.ModuleDict({str(n): Cross(config, width, vision.width) for n in chosen})
-        self._seen = self._mask = self._asking = self._shown = self._pictures = torch.zeros(0)
+        self._seen = self._features = self._mask = torch.zeros(0)
+        self._asking = self._pictures = torch.zeros(0)
         for number in chosen:
             self._hook(layers[number], self.cross[str(number)])
 
@@ -121,19 +122,18 @@ class FineBranch(nn.Module):
                 )
                 for of in (flat, self._pictures)
             )
-        self._shown = shown
         patches = self._seen.shape[1]
         self._mask = (shown >= 0).repeat_interleave(patches, dim=1)
+        # Once for all layers: each that laid them out anew would keep its own copy.
+        self._features = self._seen[shown.clamp(min=0)].flatten(1, 2)
 
     def _ask(self, cross: nn.Module, states: Tensor) -> Tensor:
         """(B, T, language) -> what is added to it."""
         flat, there = states.flatten(0, 1), self._asking >= 0
         at = self._asking.clamp(min=0)
-        features = self._seen[self._shown.clamp(min=0)].flatten(1, 2).to(states.dtype)
-        asked = cross(flat[at], features, self._mask) * there[..., None]
-        added = torch.zeros_like(flat).index_add(
-            0, at.flatten(), asked.flatten(0, 1).to(flat.dtype)
-        )
+        asked = cross(flat[at], self._features.to(states.dtype), self._mask) * there[..., None]
+        # `index_add` would keep what it adds for the backward pass.
+        added = torch.zeros_like(flat).index_put((at,), asked.to(flat.dtype), accumulate=True)
         return added.view_as(states)
 
 

@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from catalog import Catalog
 from model.config import RunConfig
 from pipeline.plan import Plan
+from pipeline.spots import SIDE, SPOT
 
 STATUS = Path("/proc/self/status")
 
@@ -30,6 +34,8 @@ class Load:
     tiles: int
     learnt: int
     """Tokens with a loss."""
+    locations: int = 0
+    """Location tokens; what learning one keeps is counted for those that are given too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +64,37 @@ def load_of(plan: Plan, config: RunConfig, ranks: int) -> Load:
     size = min(rows, config.micro_batch)
     pieces = -(-rows // size)
 
-    def largest(name: str, *, padded: bool = False) -> int:
-        values = table[name].to_numpy().astype(np.int64)
+    def largest(values: NDArray[Any], *, padded: bool = False) -> int:
+        values = values.astype(np.int64)
         values = values[: len(values) // rows * rows].reshape(-1, rows)
         values = np.pad(values, ((0, 0), (0, pieces * size - rows))).reshape(-1, size)
         return int((values.max(1) * size if padded else values.sum(1)).max(initial=0))
 
     return Load(
-        tokens=largest("tokens", padded=True),
-        tiles=largest("tiles"),
-        learnt=largest("loss_tokens"),
+        tokens=largest(table["tokens"].to_numpy(), padded=True),
+        tiles=largest(table["tiles"].to_numpy()),
+        learnt=largest(table["loss_tokens"].to_numpy()),
+        locations=largest(_locations(plan, config)) if plan.located else 0,
     )
+
+
+def _locations(plan: Plan, config: RunConfig) -> NDArray[np.int64]:
+    """Return the location tokens of each pack, by the sizes of its members' encodings."""
+    catalog, counts = Catalog.open(config.catalog), []
+    for part in plan.header["parts"]:
+        file = catalog.path / part
+        if catalog.remote:
+            catalog.remote.skeleton(file)
+        found = pl.read_parquet(file, columns=["size", "n_tokens", "n_images"])
+        # Five bytes a token and picture; where there are spots, four more bytes say how many.
+        beside = pl.col("size") - 5 * (pl.col("n_tokens") + pl.col("n_images").fill_null(0))
+        counts.append(found.select(beside // SPOT.itemsize).to_series().to_numpy())
+    firsts = np.cumsum([0, *map(len, counts)])
+    parts, rows = (plan.table[name].combine_chunks() for name in ("parts", "rows"))
+    members = firsts[parts.flatten().to_numpy()] + rows.flatten().to_numpy()
+    summed = np.append(0, np.cumsum(np.concatenate(counts, dtype=np.int64)[members]))
+    bounds: NDArray[np.int64] = summed[parts.offsets.to_numpy() - parts.offsets[0].as_py()]
+    return np.diff(bounds)
 
 
 def foretell(model: Any, config: RunConfig, ranks: int, load: Load) -> Memory:
@@ -114,22 +140,45 @@ def activations(model: Any, config: RunConfig, load: Load) -> int:
     # Queries, keys, values, what attention gives; gate, its SiLU, up and their product.
     layer = norms * wide + width * (2 * heads + 4 * text.intermediate_size)
     look = 2 * 4 + 4 * 2 if cast else 4 * width
-    eye = (look + 4 * width) * tower.hidden_size + 2 * width * tower.intermediate_size
-    total = 0
-    for places, whole, kept, layers in (
+
+    def eye(tower: Any) -> int:
+        broad, inner = int(tower.hidden_size), int(tower.intermediate_size)
+        return (look + 4 * width) * broad + 2 * width * inner
+
+    kept = [
+        # Places, what a layer keeps of each, what checkpointing keeps instead, layers.
         (load.tokens, layer, stream * wide, deep),
-        (patches, eye, stream * tower.hidden_size, tower.num_hidden_layers),
-    ):
-        each = kept * layers + whole if config.gradient_checkpointing else whole * layers
-        total += places * each
+        (patches, eye(tower), stream * tower.hidden_size, tower.num_hidden_layers),
+    ]
     # The pixels, what comes out of the tower and into the connector, and two of its layers.
     side, tokens = (
         model.side,
         load.tiles * model.connector.config.tokens(model.vision.patches(model.side)),
     )
-    total += load.tiles * 4 * 3 * side**2 + width * round(
+    total = load.tiles * 4 * 3 * side**2 + width * round(
         4 * patches * tower.hidden_size + 3 * tokens * wide
     )
+    if (fine := model.fine) is not None:
+        tower, crosses, narrow = fine.vision.tower.config, len(fine.cross), fine.config.width
+        patches = load.tiles * fine.vision.patches(fine.side) ** 2
+        # A token's state, normed, what it asks and is told, where it stands; keys and values, and
+        # autocast's own features for each of the two.
+        asks = (stream + width) * wide + 2 * width * narrow + 24
+        shows = 2 * width * (narrow + cast * tower.hidden_size)
+        kept += [
+            (patches, eye(tower), stream * tower.hidden_size, tower.num_hidden_layers),
+            (load.tokens, asks, 0, crosses),
+            (patches, shows, 0, crosses),
+        ]
+        # The pixels, and what comes out of the tower, laid out by samples.
+        total += load.tiles * 4 * 3 * fine.side**2 + patches * stream * tower.hidden_size
+    for places, whole, instead, layers in kept:
+        each = instead * layers + whole if config.gradient_checkpointing else whole * layers
+        total += places * each
+    if model.locations is not None:
+        # The state; two hidden layers of the box's decoder and one of the encoder, each before and after
+        # its GELU, and what is encoded; the mask's layers, its cells foretold and true.
+        total += load.locations * (8 * width * wide + width * 7_840 + 4 * 2 * SIDE**2)
     # Logits of learnt tokens, their logarithms, and the gradient of one of them.
     return int(total + load.learnt * text.vocab_size * (width + 8))
 

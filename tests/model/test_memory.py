@@ -1,5 +1,6 @@
 """Memory foretold: what the tensors of a run really take, and what autograd really keeps."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,33 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from catalog import Catalog
 from model.config import RunConfig
 from model.engine import parameter_groups
 from model.memory import Load, activations, foretell, held, load_of, peak
-from pipeline.batch import IGNORE, Batch
-from tests.model.models import LANGUAGE, VISION, batch_of, sample, tiny, values
+from model.vlm import CuveeModel
+from pipeline.batch import IGNORE, LOCATION_TOKEN, Batch
+from pipeline.ingest import ingest
+from pipeline.jobs import Job
+from pipeline.loader import PlanLoader
+from pipeline.mixture import Mixture
+from pipeline.plan import Plan
+from tests.model.models import (
+    LANGUAGE,
+    SIDE,
+    VISION,
+    VISUAL,
+    VOCABULARY,
+    batch_of,
+    sample,
+    tiny,
+    values,
+)
 from tests.model.runs import config, make_plan
+from tests.model.test_locations import DATA, located, pointing
+from tests.model.test_sights import BRANCH, FINE
+from tests.official import write_alpaca
+from tests.tokenizer import make_tokenizer
 
 CPU = torch.device("cpu")
 NOTHING = Load(tokens=0, tiles=0, learnt=0)
@@ -39,32 +61,103 @@ def kept(model: nn.Module, batch: Batch) -> int:
     return sum(found.values())
 
 
+def measured(model: nn.Module, batch: Batch, way: str) -> int:
+    """Return the same in fp32, bf16, or under autocast, whose copies of matrices count as weights."""
+    if way == "bf16":
+        model.to(torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16, enabled=way == "autocast"):
+        found = kept(model, batch)
+    copies = sum(2 * p.numel() for p in model.parameters() if p.ndim > 1)
+    return found - (copies if way == "autocast" else 0)
+
+
+def run_of(way: str, **changed: Any) -> RunConfig:
+    half = {"precision": "fp32" if way == "fp32" else "bf16", "zero": 2 if way == "bf16" else 0}
+    return RunConfig.model_validate(values(**half, **changed))
+
+
+def load_in(batch: Batch) -> Load:
+    """Return what a batch of one row loads a rank with."""
+    return Load(
+        tokens=int((batch.segments > 0).sum()),
+        tiles=max(1, len(batch.pixels)),
+        learnt=int((batch.labels != IGNORE).sum()),
+        locations=int((batch.labels == LOCATION_TOKEN).sum()),
+    )
+
+
 @pytest.mark.parametrize("shapes", [{}, DEEP], ids=["shallow", "deep"])
 @pytest.mark.parametrize("pictures", [0, 12, 40])
 @pytest.mark.parametrize("way", ["fp32", "autocast", "bf16"])
 def test_activations_are_what_autograd_keeps(
     shapes: dict[str, Any], pictures: int, way: str
 ) -> None:
-    model = tiny(**shapes)
+    model, run = tiny(**shapes), run_of(way, **shapes)
     batch = batch_of([[sample(250 - 4 * pictures, pictures, 0)]], 260)
-    load = Load(tokens=250, tiles=max(1, pictures), learnt=int((batch.labels != IGNORE).sum()))
-    half = {"precision": "fp32" if way == "fp32" else "bf16", "zero": 2 if way == "bf16" else 0}
-    run = RunConfig.model_validate(values(**shapes, **half))
-    if way == "bf16":
-        model.to(torch.bfloat16)
-    with torch.autocast("cpu", torch.bfloat16, enabled=way == "autocast"):
-        found = kept(model, batch)
-    # Copies that autocast makes of the matrices are counted as weights.
-    copies = sum(2 * p.numel() for p in model.parameters() if p.ndim > 1)
-    found -= copies if way == "autocast" else 0
-    assert activations(model, run, load) == pytest.approx(found, rel=0.15)
+    found = measured(model, batch, way)
+    assert activations(model, run, load_in(batch)) == pytest.approx(found, rel=0.15)
+
+
+@pytest.mark.parametrize("shapes", [{}, DEEP], ids=["shallow", "deep"])
+@pytest.mark.parametrize("way", ["fp32", "autocast", "bf16"])
+def test_what_a_finer_look_keeps_is_counted(shapes: dict[str, Any], way: str) -> None:
+    run = run_of(way, **shapes, **BRANCH)
+    model = CuveeModel.build(run, FINE, VOCABULARY)
+    batch = replace(batch_of([[sample(218, 8, 0)]], 260), fine=torch.randn(8, 3, 32, 32))
+    plain, load = tiny(**shapes), load_in(batch)
+    found = measured(model, batch, way)
+    told = activations(model, run, load) - activations(plain, run, load)
+    more = found - measured(plain, replace(batch, fine=None), way)
+    assert more > 0.2 * found
+    assert told == pytest.approx(more, rel=0.1)
+
+
+@pytest.mark.parametrize("shapes", [{}, DEEP], ids=["shallow", "deep"])
+@pytest.mark.parametrize("way", ["fp32", "autocast", "bf16"])
+def test_what_locations_keep_is_counted(shapes: dict[str, Any], way: str) -> None:
+    run, rows = run_of(way, **shapes), [[sample(12, 0, seed) for seed in range(20)]]
+    batch = pointing(rows, 250)
+    found = measured(located(**shapes), batch, way)
+    load = load_in(batch)
+    told = activations(located(), run, load) - activations(
+        located(), run, replace(load, locations=0)
+    )
+    more = found - measured(tiny(**shapes), batch_of(rows, 250), way)
+    assert more > 0.2 * found
+    assert told == pytest.approx(more, rel=0.1)
+
+
+def test_the_locations_of_a_plan_are_those_of_its_batches(tmp_path: Path) -> None:
+    make_tokenizer(tmp_path / "tok")
+    ingest(Job(source="refcoco", root=DATA / "refcoco"), tmp_path / "catalog")
+    ingest(Job(source="alpaca", root=write_alpaca(tmp_path / "alpaca", 30)), tmp_path / "catalog")
+    mixture = Mixture.model_validate(
+        {
+            "name": "point",
+            "budget": {"epochs": 1},
+            "sources": [{"source": "refcoco"}, {"source": "alpaca"}],
+            "encoder": {"tokenizer": tmp_path / "tok", "boxes": "pix2emb"},
+            "image": {"size": SIDE, "tokens": VISUAL},
+            "packing": {"tokens": 96, "packs_per_step": 2},
+        }
+    )
+    plan = Plan.build(Catalog.open(tmp_path / "catalog"), mixture)
+    points = [(batch.tokens == LOCATION_TOKEN).sum(1) for batch in PlanLoader(plan, workers=0)]
+    assert 0 in torch.cat(points)
+    for size, most in (
+        (1, max(int(p.max()) for p in points)),
+        (2, max(int(p.sum()) for p in points)),
+    ):
+        run = RunConfig.model_validate(values(catalog=tmp_path / "catalog", micro_batch=size))
+        assert load_of(plan, run, 1).locations == most > 0
 
 
 def test_the_state_is_what_the_tensors_take() -> None:
-    run = RunConfig.model_validate(values(freeze=["vision"]))
-    model = tiny(freeze=["vision"])
+    run = RunConfig.model_validate(values(freeze=["vision"], **BRANCH))
+    model = CuveeModel.build(run, FINE, VOCABULARY, located=True)
     optimizer = torch.optim.AdamW(parameter_groups(model, run))
-    model(batch_of([[sample(9, 1, 0)]], 24)).backward()
+    batch = replace(batch_of([[sample(9, 1, 0)]], 24), fine=torch.randn(1, 3, 32, 32))
+    model(batch).backward()
     optimizer.step()
     told = foretell(model, run, 1, NOTHING)
     assert told.weights == sum(4 * p.numel() for p in model.parameters())
@@ -77,7 +170,7 @@ def test_the_state_is_what_the_tensors_take() -> None:
     every, learning = told.weights // 4, told.gradients // 4
 
     def of(ranks: int, **changed: Any) -> tuple[int, int, int]:
-        shared = RunConfig.model_validate(values(freeze=["vision"], **changed))
+        shared = RunConfig.model_validate(values(freeze=["vision"], **BRANCH, **changed))
         found = foretell(model, shared, ranks, NOTHING)
         return found.weights, found.gradients, found.optimizer
 
