@@ -135,7 +135,7 @@ class Collator:
         """Read all bytes of some batches from an object store, near ones together.
 
         Raises:
-            CuveeError: the store does not give them; says from which step on.
+            CuveeError: the store does not give them; says for which steps.
         """
         assert self.remote
         try:
@@ -151,7 +151,9 @@ class Collator:
             stored = sorted(places - {-1})
             pictures = dict(zip(stored, self._store.load(stored), strict=True))
         except CuveeError as error:
-            raise CuveeError(f"step {drafts[0].batch.step}: {error}") from error
+            first, last = drafts[0].batch.step, drafts[-1].batch.step
+            steps = f"step {first}" if first == last else f"steps {first} to {last}"
+            raise CuveeError(f"{steps}: {error}") from error
         return Fetched(texts=dict(zip(members, texts, strict=True)), pictures=pictures)
 
     def fill(self, draft: Draft, row: int, fetched: Callable[[], Fetched] | None = None) -> int:

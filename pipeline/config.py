@@ -52,19 +52,26 @@ def load_yaml(path: Path, model: type[Model]) -> Model:
         raise UserError("\n".join(lines), fix="\n".join(fixes)) from error
 
 
-def _twice(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
+def _twice(root: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
     """Yield the names that a mapping of the file has had before."""
-    if isinstance(node, yaml.MappingNode):
-        names: set[str] = set()
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in names:
-                    yield key
-                names.add(key.value)
-            yield from _twice(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            yield from _twice(value)
+    waiting: list[yaml.Node | None] = [root]
+    seen: set[int] = set()
+    while waiting:
+        node = waiting.pop()
+        # An alias is the node it stands for, and may stand inside it.
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            names: set[str] = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in names:
+                        yield key
+                    names.add(key.value)
+            waiting += [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
 
 
 def place_of(path: Path, *place: int | str) -> str:

@@ -123,7 +123,8 @@ def _mistake(
         case _ if kind in NUMBERS:
             what, fix = f"is {_said(given)}, and wants {NUMBERS[kind]}", f"write {NUMBERS[kind]}"
         case "string_type" | "path_type":
-            what, fix = f"is {_said(given)}, and wants text", f"write text, such as '{given}'"
+            such = f", such as '{given}'" if isinstance(given, int | float) else ""
+            what, fix = f"is {_said(given)}, and wants text", f"write text{such}"
         case "string_too_short":
             what, fix = "is empty", "write text"
         case _:

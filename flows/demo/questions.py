@@ -53,8 +53,9 @@ def how_many(canvas: Canvas) -> Asked:
 def expressions(canvas: Canvas) -> list[Expression]:
     """Return two of the slips, each with words: its digit, its place too where the digit is not alone.
 
+    >>> from flows.demo.canvas import scattered
     >>> [e.sentences for e in expressions(scattered(0, "train", 3))]
-    [('the 0',), ('the 6',)]
+    [('the 8 at the top right',), ('the 4',)]
     """
     random = generator("expressions", canvas.number)
     found = []

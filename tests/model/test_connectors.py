@@ -1,6 +1,5 @@
 """Connectors: tokens as claimed, every weight learns, places are kept, a saved one is the same."""
 
-import doctest
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from pydantic import TypeAdapter
 
 from catalog.errors import UserError
 from model.config import RunConfig
-from model.connector import attention, merge
 from model.connector.attention import places
 from model.connector.build import KINDS, build_connector, cost
 from model.connector.config import Connector
@@ -179,11 +177,6 @@ def test_patches_of_a_vit_l_14(side: int, tokens: int) -> None:
     model = tiny(vision={"config": {**VISION, "patch_size": 4}})
     model.vision.tower.config.patch_size = 14
     assert model.vision.patches(side) ** 2 == tokens
-
-
-def test_the_examples_in_the_text_are_true() -> None:
-    for module in (attention, merge):
-        assert doctest.testmod(module).failed == 0
 
 
 def test_run_files_and_models_use_the_same_union() -> None:

@@ -8,7 +8,6 @@ import torch
 from rich.console import Console
 
 from catalog.errors import UserError
-from model import loss as losses
 from model.config import RunConfig
 from model.loss import targets, weights
 from model.train import _divisor, train
@@ -192,9 +191,3 @@ def test_settings_that_came_later_leave_older_runs_theirs() -> None:
         RunConfig.model_validate(values()).identity()
     )
     assert RunConfig.model_validate(values(weighting="sqrt")).identity()["weighting"] == "sqrt"
-
-
-def test_the_examples_in_the_text_are_true() -> None:
-    import doctest
-
-    assert doctest.testmod(losses).failed == 0

@@ -1,6 +1,5 @@
 """Training: the same losses however the work is spread, and as if it had never been stopped."""
 
-import doctest
 import fcntl
 import json
 import shutil
@@ -15,8 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from catalog.errors import CuveeError, UserError
-from model import checkpoint, vlm
-from model import train as trainer
+from model import checkpoint
 from model.config import RunConfig
 from model.engine import parameter_groups
 from model.language import vocabulary_of
@@ -250,11 +248,6 @@ def test_micro_batches_hold_the_rows_with_their_pictures(rows: list[list[int]], 
         expected = batch_of(samples[number * size : (number + 1) * size], 48)
         for name in ("tokens", "labels", "positions", "segments", "pixels"):
             assert torch.equal(getattr(piece, name), getattr(expected, name)), name
-
-
-def test_the_examples_in_the_text_are_true() -> None:
-    for module in (trainer, vlm):
-        assert doctest.testmod(module).failed == 0
 
 
 def test_a_run_file_is_checked_with_its_lines(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """VPGTrans: a connector carried over to another language model, by the words that both know."""
 
-import doctest
 from pathlib import Path
 
 import pytest
@@ -115,7 +114,3 @@ def test_shipped_runs_are_true(name: str) -> None:
     assert len({stage.output for stage in stages}) == len(stages) == 2
     assert stages[0].freeze == ("vision", "language")
     assert stages[0].optim.lr > stages[1].optim.lr
-
-
-def test_the_examples_in_the_text_are_true() -> None:
-    assert doctest.testmod(transfer).failed == 0

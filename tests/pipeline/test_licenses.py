@@ -1,6 +1,5 @@
 """A recipe requires licences: what has another one, or none, is never drawn."""
 
-import doctest
 import json
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from catalog import Catalog
 from catalog.errors import UserError
 from catalog.statistics import Statistics
-from pipeline import licenses
 from pipeline.ingest import ingest
 from pipeline.jobs import Job
 from pipeline.licenses import allowed, counted, licensed
@@ -21,10 +19,6 @@ from pipeline.trace import samples_of
 from tests.pipeline.conftest import Build, Recipe
 
 NAMES = st.sampled_from(["CC BY 4.0", "CC BY-NC 4.0", "MIT", "ODC-BY", None])
-
-
-def test_examples_are_true() -> None:
-    assert doctest.testmod(licenses).failed == 0
 
 
 @settings(deadline=None)

@@ -282,3 +282,22 @@ def test_a_where_that_leaves_nothing_is_named_with_its_line(road: Path, tmp_path
     mixture = Mixture.load(tmp_path / "recipe.yaml")
     with pytest.raises(UserError, match=r"line 7, field sources\.1\.where: alpaca: `where: spilt"):
         Plan.build(Catalog.open(road / "catalog"), mixture)
+
+
+def test_a_file_whose_aliases_hold_themselves_is_told_as_any_other(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    for text in ("name: &a {b: *a}\n", "name: x\nsources: &a [*a]\n"):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=r"recipe.yaml, line \d, field packing: is missing"):
+            Mixture.load(file)
+
+
+def test_a_file_of_aliases_of_aliases_is_read_in_no_time(tmp_path: Path) -> None:
+    # Written out, it would have ten times as many names a line: 10 ** 30.
+    lines = ["k0: &k0 [x]"] + [
+        f"k{n}: &k{n} [{', '.join([f'*k{n - 1}'] * 10)}]" for n in range(1, 30)
+    ]
+    file = tmp_path / "recipe.yaml"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(UserError, match="no such field"):
+        Mixture.load(file)

@@ -95,7 +95,9 @@ def test_a_store_that_never_answers_stops_the_run_with_a_message(
         there = Plan(catalog.plan_file(plan.id))
         batches = iter(PlanLoader(there, catalog=catalog, workers=2))
         broken = True
-        with pytest.raises(CuveeError, match=r"step \d+: .*could not be read in 8 attempts"):
+        with pytest.raises(
+            CuveeError, match=r"steps? \d+( to \d+)?: .*could not be read in 8 attempts"
+        ):
             list(batches)
 
 

@@ -1,6 +1,5 @@
 """Slices: the grids that published models choose, and every slice's place in the picture."""
 
-import doctest
 import io
 import json
 import subprocess
@@ -21,7 +20,6 @@ from transformers.models.minicpmv4_6.image_processing_pil_minicpmv4_6 import (
 )
 
 from catalog.errors import UserError
-from pipeline import policies, policy, slicing
 from pipeline.image import decode
 from pipeline.policies import POLICIES, find_policy, parse_size, patch_tokens
 from pipeline.policy import ImagePolicy
@@ -169,8 +167,3 @@ def test_the_command_counts_without_torch_and_prefect() -> None:
     assert (first["tiles"], first["tokens"]) == (5, 2880)
     assert (second["columns"], second["rows"], second["tokens"]) == (3, 1, 2304)
     assert second["frames"][-1] == [0, 0, 1344, 336]
-
-
-def test_the_examples_in_the_text_are_true() -> None:
-    for module in (policies, policy, slicing):
-        assert doctest.testmod(module).failed == 0
