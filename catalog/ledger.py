@@ -18,8 +18,6 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catalog.tables import live_files
-
 LEDGER_KEY = b"cuvee.ledger"
 PUT = "INSERT OR REPLACE INTO hashes VALUES (?, ?, ?)"
 BATCH = 10_000
@@ -60,9 +58,8 @@ class LedgerEntry:
         return cls(**orjson.loads(pq.read_metadata(file).metadata[LEDGER_KEY]))
 
 
-def live_entries(catalog: Path, source: str) -> dict[str, LedgerEntry]:
-    """Return the entries of a source's live samples files, by file stem."""
-    files = live_files(catalog / "samples", source=source)
+def entries_of(files: Iterable[Path]) -> dict[str, LedgerEntry]:
+    """Return the entries of samples files, by file stem."""
     return {file.stem: LedgerEntry.read(file) for file in files}
 
 

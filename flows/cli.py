@@ -7,7 +7,7 @@ start at once.
 import errno
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -127,6 +127,10 @@ def ingest(
     catalog: Annotated[Path | None, typer.Option(help="Folder of the catalog.")] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="cuvee.yaml")] = None,
     option: SourceOptions = None,
+    check: Annotated[
+        Literal["decode", "markers"] | None,
+        typer.Option(help="How pictures are checked: each decoded, or JPEGs by their markers."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Say what would be done and why.")] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: cores.")] = None,
     runner: Annotated[
@@ -137,15 +141,15 @@ def ingest(
     from pipeline.jobs import jobs_of_file, jobs_of_pairs
 
     if file is not None and not pairs:
-        if option:
+        if option or check:
             raise UserError(
-                f"--option is for NAME=ROOT, and the sources stand in {file}",
-                fix="write it there, under the source's `options`",
+                f"--option and --check are for NAME=ROOT, and the sources stand in {file}",
+                fix="write it there, under the source's `options` or as its `check`",
             )
         folder, jobs = jobs_of_file(file)
         folder = catalog or folder
     elif pairs and catalog is not None and file is None:
-        folder, jobs = catalog, jobs_of_pairs(pairs, option or [])
+        folder, jobs = catalog, jobs_of_pairs(pairs, option or [], check or "decode")
     else:
         raise UserError(
             "say what to ingest", fix="cuvee ingest NAME=ROOT … --catalog DIR, or -f cuvee.yaml"

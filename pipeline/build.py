@@ -17,7 +17,7 @@ from catalog.ledger import LedgerEntry
 from catalog.parts import write_part
 from catalog.record import ImageRef, Record, Refusal
 from catalog.schema import refusal_table, sample_rows, with_pictures
-from pipeline.checks import Picture, Refused, check_record, inside, measure, read_into
+from pipeline.checks import Check, Picture, Refused, check_record, inside, measure, read_into
 from pipeline.cut import Chunk, Place, Spool, write_whole
 from pipeline.items import INGEST_VERSION, no_collection
 from pipeline.new_pictures import NewPictures
@@ -55,7 +55,8 @@ def build(chunk: Chunk, catalog: Path) -> Built:
     sizes: list[list[tuple[int, int]]] = []
     refusals: dict[int, tuple[Refusal, ...]] = {n: (one,) for n, one in spool.refusals.items()}
     with NewPictures(chunk.staging / f".{chunk.key}.{os.getpid()}.new") as new:
-        pictures = _Pictures(chunk.root, Catalog.open(catalog).image_store(), new)
+        store = Catalog.open(catalog).image_store()
+        pictures = _Pictures(chunk.root, store, new, chunk.check)
         for row, places in enumerate(spool.pictures()):
             try:
                 found = [pictures.of(place) for place in places]
@@ -103,8 +104,8 @@ def build(chunk: Chunk, catalog: Path) -> Built:
 class _Pictures:
     """The pictures of a chunk, each read, hashed and measured when it is first asked for."""
 
-    def __init__(self, root: Path, store: ImageStore, new: NewPictures) -> None:
-        self._root, self._store, self._new = root, store, new
+    def __init__(self, root: Path, store: ImageStore, new: NewPictures, check: Check) -> None:
+        self._root, self._store, self._new, self._check = root, store, new, check
         self._found: dict[Place, tuple[str, Picture] | Refused] = {}
         self.hashes: dict[str, str] = {}
         """Picture file -> SHA-256, "" where it is missing."""
@@ -131,7 +132,7 @@ class _Pictures:
             image_id = hashlib.sha256(data).hexdigest()
             if member is None:
                 self.hashes[path] = image_id
-            picture = _measured(image_id, data)
+            picture = _measured(image_id, data, self._check)
         except Refused as reason:
             if member is None:
                 self.hashes.setdefault(path, "")
@@ -151,18 +152,18 @@ class _Pictures:
         }
 
 
-_MEASURED: dict[str, Picture] = {}
-"""Pictures this process has decoded: shuffled records show one again in every chunk."""
+MEASURED: dict[tuple[str, Check], Picture] = {}
+"""Pictures this process has checked: shuffled records show one again in every chunk."""
 MOST_MEASURED = 200_000
 
 
-def _measured(image_id: str, data: memoryview) -> Picture:
-    picture = _MEASURED.get(image_id)
+def _measured(image_id: str, data: memoryview, check: Check) -> Picture:
+    picture = MEASURED.get((image_id, check))
     if picture is None:
-        picture = measure(data)
-        if len(_MEASURED) >= MOST_MEASURED:
-            _MEASURED.clear()
-        _MEASURED[image_id] = picture
+        picture = measure(data, check)
+        if len(MEASURED) >= MOST_MEASURED:
+            MEASURED.clear()
+        MEASURED[image_id, check] = picture
     return picture
 
 

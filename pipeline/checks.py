@@ -7,6 +7,7 @@ import struct
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import Literal
 
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
@@ -15,7 +16,10 @@ from catalog.record import ImageRef, Record
 from pipeline.containers import read_member
 from pipeline.limits import MAX_BYTES, MAX_PIXELS, Refused
 
+Check = Literal["decode", "markers"]
+"""How far pictures are looked into: each decoded to its last byte, or JPEGs by their markers alone."""
 EXIF_ORIENTATION = 0x0112
+START_OF_SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 SEGMENT = struct.Struct(">BBH")
 """Of a JPEG: 0xFF, its kind, and its size without these two bytes."""
 _UNREADABLE = (
@@ -33,7 +37,7 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A picture that was decoded once, from first to last byte."""
+    """What a picture's bytes say of it."""
 
     format: str
     """Pillow's name of the format found in the bytes: JPEG, PNG, ..."""
@@ -116,15 +120,17 @@ def _unreadable(ref: ImageRef, error: OSError | RuntimeError) -> Refused:
     return Refused("unreadable_file", f"{ref.path}: {error.strerror or error}")
 
 
-def measure(data: bytes | memoryview) -> Picture:
-    """Decode a picture once and return its format and size.
+def measure(data: bytes | memoryview, check: Check = "decode") -> Picture:
+    """Check a picture and return its format and size.
+
+    By its markers, a JPEG that was cut off is noticed as well; bytes that are wrong in its midst are not.
 
     Raises:
         Refused: `empty_file`, `not_a_picture`, `decompression_bomb`, `damaged_picture`.
     """
     if not data:
         raise Refused("empty_file", "the file has no bytes")
-    if (plain := _plain_jpeg(data)) is not None:
+    if (plain := _plain_jpeg(data, check)) is not None:
         return plain
     try:
         image = Image.open(io.BytesIO(data))
@@ -143,7 +149,7 @@ def measure(data: bytes | memoryview) -> Picture:
             )
         try:
             orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-            _decode(image, data)
+            _decode(image, data, check)
         except _UNREADABLE as error:
             raise Refused("damaged_picture", f"does not decode to its end: {error}") from error
         return Picture(
@@ -154,7 +160,7 @@ def measure(data: bytes | memoryview) -> Picture:
         )
 
 
-def _plain_jpeg(data: bytes | memoryview) -> Picture | None:
+def _plain_jpeg(data: bytes | memoryview, check: Check) -> Picture | None:
     """Measure a JPEG without EXIF, XMP or further pictures; None for any other, and any that is not whole.
 
     Pillow would take as long to open it as it takes to decode.
@@ -165,7 +171,7 @@ def _plain_jpeg(data: bytes | memoryview) -> Picture | None:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
         if width * height > MAX_PIXELS or space not in ("Gray", "YCbCr", "RGB"):
             return None
-        _decode_jpeg(data)
+        _read_jpeg(data, check)
     except ValueError:
         return None  # Pillow says what is wrong
     return Picture(format="JPEG", width=width, height=height, orientation=1)
@@ -190,7 +196,14 @@ def _tells_more(data: bytes | memoryview) -> bool:
     return True
 
 
-def _decode_jpeg(data: bytes | memoryview) -> None:
+def _read_jpeg(data: bytes | memoryview, check: Check) -> None:
+    """Decode a JPEG, unless its markers are enough.
+
+    Raises:
+        ValueError: it is not whole.
+    """
+    if check == "markers" and _ends(data):
+        return
     # strict: a warning, such as a premature end, is an error.
     simplejpeg.decode_jpeg(
         data,
@@ -203,10 +216,18 @@ def _decode_jpeg(data: bytes | memoryview) -> None:
     )
 
 
-def _decode(image: Image.Image, data: bytes | memoryview) -> None:
+def _ends(data: bytes | memoryview) -> bool:
+    """Tell whether a JPEG's last scan is followed by the end of the picture."""
+    if data[-2:] == END_OF_IMAGE:
+        return True
+    found = bytes(data)
+    return found.rfind(END_OF_IMAGE) > found.rfind(START_OF_SCAN)
+
+
+def _decode(image: Image.Image, data: bytes | memoryview, check: Check) -> None:
     """Read the picture to its last byte; JPEGs at an eighth of the size, which reads all of it."""
     if image.format == "JPEG" and image.mode in ("L", "RGB"):
-        _decode_jpeg(data)
+        _read_jpeg(data, check)
     else:
         image.load()
 
@@ -247,6 +268,7 @@ def sound(record: Record) -> bool:
 
 
 __all__ = [
+    "Check",
     "Picture",
     "Refused",
     "check_record",

@@ -18,7 +18,7 @@ from catalog.errors import UserError
 from catalog.ledger import FileHashes
 from catalog.record import Record, Refusal
 from catalog.schema import sample_rows
-from pipeline.checks import Refused, inside, sound
+from pipeline.checks import Check, Refused, inside, sound
 from pipeline.items import Content, checked, chunked, key_of, no_collection
 from pipeline.jobs import Job
 from pipeline.sources import Source
@@ -38,6 +38,7 @@ class Chunk:
     family: str
     reader_version: int
     settings: str
+    check: Check
     root: Path
     split: str
     first: int
@@ -166,6 +167,7 @@ def _spooled(
         family=source.family,
         reader_version=source.version,
         settings=job.settings,
+        check=job.check,
         root=job.root,
         split=split,
         first=first,

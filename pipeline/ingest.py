@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.table import Table
 
 from catalog import Catalog
-from catalog.ledger import FileHashes, LedgerEntry, live_entries
+from catalog.ledger import FileHashes, LedgerEntry, entries_of
 from catalog.repair import missing
 from pipeline.build import Built, build
 from pipeline.cut import (
@@ -46,8 +46,9 @@ def survey(job: Job, catalog: Path) -> Survey:
     """Compare a source's files, pictures, reader and settings with the ledger."""
     source = job.reader()
     wanted = splits_of(source, job)
-    entries = live_entries(catalog, source.name) if (catalog / "samples").exists() else {}
-    if not entries:
+    held = Catalog.open(catalog) if (catalog / "samples").exists() else None
+    entries = entries_of(held.files("samples", source=source.name)) if held else {}
+    if held is None or not entries:
         return Survey(job=job, reasons=("never ingested",), live=0)
     reasons: list[str] = []
     known = {entry.split for entry in entries.values()}
@@ -56,8 +57,8 @@ def survey(job: Job, catalog: Path) -> Survey:
     with FileHashes(catalog) as hashes:
         reasons += _changed_files(job, wanted, entries, hashes)
         if not reasons:
-            reasons += _changed_pictures(job, catalog, entries, hashes)
-    if not reasons and (lost := missing(Catalog.open(catalog), source.name)):
+            reasons += _changed_pictures(job, held, entries, hashes)
+    if not reasons and (lost := missing(held, source.name)):
         reasons.append(f"pictures no longer stored: {len(lost):,}, such as {lost[0]}")
     return Survey(job=job, reasons=tuple(dict.fromkeys(reasons)), live=len(entries))
 
@@ -85,9 +86,9 @@ def _changed_files(
 
 
 def _changed_pictures(
-    job: Job, catalog: Path, entries: dict[str, LedgerEntry], hashes: FileHashes
+    job: Job, held: Catalog, entries: dict[str, LedgerEntry], hashes: FileHashes
 ) -> Iterator[str]:
-    for path in hashes.changed(job.root, Catalog.open(catalog).picture_files(job.label)):
+    for path in hashes.changed(job.root, held.picture_files(job.label)):
         yield f"changed picture: {path}"
     for entry in entries.values():
         for path, known in entry.pictures_refused.items():

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from catalog.errors import UserError
+from pipeline.checks import Check
 from pipeline.config import load_yaml
 from pipeline.sources import Source, find
 
@@ -26,6 +27,8 @@ class Job:
     """Under which name the catalog keeps it; "" for the source's own."""
     options: str = ""
     """What the source is told beside its files, as JSON with sorted keys; "" for nothing."""
+    check: Check = "decode"
+    """How its pictures are checked."""
 
     @property
     def label(self) -> str:
@@ -35,7 +38,8 @@ class Job:
     @property
     def settings(self) -> str:
         """What beside the files decides the records, for the ledger; "" for a plain job."""
-        return f"{self.source} {self.options}" if self.name or self.options else ""
+        told = f"{self.source} {self.options}" if self.name or self.options else ""
+        return told if self.check == "decode" else f"{told} check={self.check}".lstrip()
 
     def reader(self) -> Source:
         """Return the source under the job's name and with its options.
@@ -57,6 +61,8 @@ class SourceEntry(BaseModel):
     """Under which name the catalog keeps it: tells two folders of one general format apart."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Such as `columns: {question: prompt}` for sources that read any table."""
+    check: Check = "decode"
+    """`markers`: JPEGs are not decoded, for releases whose pictures are known to be sound."""
 
 
 class IngestFile(BaseModel):
@@ -78,6 +84,7 @@ def jobs_of_file(path: Path) -> tuple[Path, tuple[Job, ...]]:
             splits=entry.splits,
             name=entry.name,
             options=_canonical(entry.source, entry.options),
+            check=entry.check,
         )
         for entry in entries.sources
     )
@@ -94,7 +101,9 @@ def _canonical(source: str, options: Mapping[str, Any]) -> str:
         ) from error
 
 
-def jobs_of_pairs(pairs: Sequence[str], options: Sequence[str] = ()) -> tuple[Job, ...]:
+def jobs_of_pairs(
+    pairs: Sequence[str], options: Sequence[str] = (), check: Check = "decode"
+) -> tuple[Job, ...]:
     """Return the jobs of `NAME=ROOT` words, with the options of other words.
 
     Raises:
@@ -108,7 +117,7 @@ def jobs_of_pairs(pairs: Sequence[str], options: Sequence[str] = ()) -> tuple[Jo
         roots.append((name, Path(root)))
     told = options_of_words(options, [name for name, _ in roots])
     jobs = [
-        Job(source=name, root=root, options=_canonical(name, told.get(name, {})))
+        Job(source=name, root=root, options=_canonical(name, told.get(name, {})), check=check)
         for name, root in roots
     ]
     return check_jobs(tuple(jobs))

@@ -144,6 +144,7 @@ def test_options_of_a_source_are_words_for_peek_and_ingest_alike(tmp_path: Path)
     assert kept == [["No"]]
     assert "redo" not in cuvee("ingest", *words, *lines, "--dry-run")
     assert "other options" in cuvee("ingest", *words, "--dry-run")
+    assert "other options" in cuvee("ingest", *words, *lines, "--check", "markers", "--dry-run")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from catalog.record import ImageRef, Message, Record, Region
-from pipeline.checks import Refused, check_record, inside, measure, read_picture
+from pipeline.checks import Check, Refused, check_record, inside, measure, read_picture
 from tests.official import write_picture
 
 
@@ -27,19 +27,46 @@ def encoded(format: str, size: tuple[int, int] = (64, 48), exif: int | None = No
     return buffer.getvalue()
 
 
+CHECKS: tuple[Check, ...] = ("decode", "markers")
+
+
+@pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"])
-def test_a_whole_picture_is_measured(format: str) -> None:
-    picture = measure(encoded(format))
+def test_a_whole_picture_is_measured(format: str, check: Check) -> None:
+    picture = measure(encoded(format), check)
     assert (picture.format, picture.width, picture.height) == (format, 64, 48)
 
 
-@given(cut=st.floats(0.2, 0.95))
+@given(cut=st.floats(0.2, 0.95), exif=st.sampled_from([None, 6]))
+@pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
-def test_a_truncated_picture_is_refused_wherever_it_ends(format: str, cut: float) -> None:
-    data = encoded(format)
+def test_a_truncated_picture_is_refused_wherever_it_ends(
+    format: str, check: Check, cut: float, exif: int | None
+) -> None:
+    data = encoded(format, exif=exif)
     with pytest.raises(Refused) as refused:
-        measure(data[: int(len(data) * cut)])
+        measure(data[: int(len(data) * cut)], check)
     assert refused.value.reason in {"damaged_picture", "not_a_picture"}
+
+
+def test_bytes_after_a_jpegs_end_and_a_thumbnail_before_it_do_not_deceive_its_markers() -> None:
+    data, thumbnail = encoded("JPEG"), encoded("JPEG", (8, 8))
+    assert measure(data + b"camera's own", "markers") == measure(data)
+    shown = b"\xff\xe2" + (len(thumbnail) + 2).to_bytes(2) + thumbnail
+    whole = data[:2] + shown + data[2:]
+    assert measure(whole, "markers") == measure(data)
+    with pytest.raises(Refused):
+        measure(whole[:-2], "markers")
+
+
+def test_wrong_bytes_within_a_jpeg_are_seen_by_decoding_it() -> None:
+    data = bytearray(encoded("JPEG"))
+    middle = len(data) * 3 // 4
+    data[middle : middle + 200] = bytes(200)
+    assert measure(bytes(data), "markers").format == "JPEG"
+    with pytest.raises(Refused) as refused:
+        measure(bytes(data), "decode")
+    assert refused.value.reason == "damaged_picture"
 
 
 def test_exif_orientation_turns_the_displayed_size() -> None:

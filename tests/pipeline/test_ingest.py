@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from catalog import Catalog
@@ -49,6 +50,32 @@ def test_every_picture_is_its_file_byte_for_byte_and_stored_once(tmp_path: Path)
     assert len(known) == len(catalog.image_store()) == 3
     for path, image_id in known.items():
         assert bytes(catalog.image_bytes(image_id)) == (root / path).read_bytes()
+
+
+def test_a_check_by_markers_gives_the_same_catalog_and_is_made_up_for_by_decoding(
+    tmp_path: Path,
+) -> None:
+    root = write_vqav2(tmp_path / "vqav2")
+    picture = next(root.rglob("*.jpg"))
+    data = bytearray(picture.read_bytes())
+    data[-60:-2] = bytes(58)
+    ingest(job(root), tmp_path / "decoded")
+    quick = replace(job(root), check="markers")
+    ingest(quick, tmp_path / "catalog")
+    assert survey(quick, tmp_path / "catalog").up_to_date
+    for table in ("samples", "images"):
+        one, two = (
+            getattr(Catalog.open(tmp_path / name), table)().collect().sort(pl.first())
+            for name in ("decoded", "catalog")
+        )
+        assert one.equals(two)
+    picture.write_bytes(data)
+    ingest(quick, tmp_path / "catalog")
+    assert Catalog.open(tmp_path / "catalog").refusals().collect().is_empty()
+    assert survey(job(root), tmp_path / "catalog").reasons == ("other options",)
+    ingest(job(root), tmp_path / "catalog")
+    reasons = Catalog.open(tmp_path / "catalog").refusals().collect()["reason"]
+    assert set(reasons) == {"damaged_picture"}
 
 
 def test_an_ingest_with_nothing_new_writes_no_version(tmp_path: Path) -> None:
