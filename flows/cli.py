@@ -342,8 +342,9 @@ def ask(
     typer.echo(reply.text)
     if reply.boxes:
         drawn = out or image.with_name(f"{image.stem}.boxes.png")
-        draw(image, reply.boxes, drawn)
-        typer.echo(f"{len(reply.boxes)} boxes drawn into {drawn}")
+        draw(image, reply.boxes, drawn, reply.masks)
+        masks = f" and {len(reply.masks)} masks" if reply.masks else ""
+        typer.echo(f"{len(reply.boxes)} boxes{masks} drawn into {drawn}")
 
 
 @app.command()

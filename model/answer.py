@@ -20,7 +20,7 @@ from pipeline.batch import IMAGE_TOKEN, LOCATION_TOKEN, Batch, asking
 from pipeline.encode import PICTURE, Encoder, EncoderConfig
 from pipeline.image import Picture, in_row, look, normalise
 from pipeline.policy import ImagePolicy
-from pipeline.spots import SPOT, Spots, spell
+from pipeline.spots import SPOT, Spots, as_hex, spell
 
 _SHORT = {
     "task": "text",
@@ -99,11 +99,11 @@ class Answerer:
             )
             seen = self._generate(asked, longest)
             # Middle grey is zero; without pictures there is nothing to blank.
-            unseen: list[str] | list[None] = [None] * len(batch)
+            unseen: list[Answer] | list[None] = [None] * len(batch)
             if blind:
                 unseen = self._generate(_blind(asked), longest) if flat else seen
-            for place, text, blank in zip(batch, seen, unseen, strict=True):
-                answers[place] = Answer(text=text, blind=blank)
+            for place, answer, blank in zip(batch, seen, unseen, strict=True):
+                answers[place] = replace(answer, blind=blank.text if blank else None)
             if progress:
                 progress(len(batch))
         return [answers[place] for place in range(len(rows))]
@@ -121,9 +121,12 @@ class Answerer:
             for token in ([IMAGE_TOKEN] * next(left).visual if ids == PICTURE else [ids])
         ]
 
-    def _generate(self, asked: Batch, longest: int) -> list[str]:
+    def _generate(self, asked: Batch, longest: int) -> list[Answer]:
         answers = generate(self._model, asked, max_new_tokens=longest, eos=self._ends)
-        return [self._text(answer) for answer in answers]
+        return [
+            Answer(text=self._text(said), blind=None, masks=tuple(map(as_hex, said.masks)))
+            for said in answers
+        ]
 
     def _text(self, answer: Said) -> str:
         """Return the words of an answer, its locations spelt as boxes."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
 from catalog.errors import UserError
@@ -13,6 +14,8 @@ from model.evaluate import open_run
 from model.quantise import Precision
 from pipeline.boxes import BOXES
 from pipeline.grids import Box
+from pipeline.masks import Mask
+from pipeline.spots import from_hex, painted
 
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#42d4f4")
 
@@ -24,6 +27,8 @@ class Reply:
     text: str
     boxes: tuple[Box, ...]
     """In pixels of the upright picture, in the order of the text."""
+    masks: tuple[Mask, ...]
+    """(H, W) of the upright picture: one a box, or none where the run does not draw."""
 
 
 def ask(
@@ -59,12 +64,19 @@ def ask(
     answerer = Answerer(opened.model, opened.encoder, opened.policy, precision=precision)
     [answer] = answerer([row], {picture.name: data}, longest=longest, batch_size=1, blind=False)
     boxes = BOXES[opened.encoder.boxes].read(answer.text, width, height)
-    return Reply(text=answer.text, boxes=tuple(boxes))
+    masks = [
+        painted(from_hex(cells), box, width, height)
+        for cells, box in zip(answer.masks, boxes, strict=False)
+    ]
+    return Reply(text=answer.text, boxes=tuple(boxes), masks=tuple(masks))
 
 
-def draw(picture: Path, boxes: Sequence[Box], out: Path) -> None:
-    """Write a copy of a picture, upright, with boxes on it."""
+def draw(picture: Path, boxes: Sequence[Box], out: Path, masks: Sequence[Mask] = ()) -> None:
+    """Write a copy of a picture, upright, with boxes on it, and masks shining through."""
     upright = ImageOps.exif_transpose(Image.open(picture)).convert("RGB")
+    for number, mask in enumerate(masks):
+        shade = Image.fromarray(mask.astype(np.uint8) * 110)
+        upright.paste(COLOURS[number % len(COLOURS)], (0, 0), shade)
     pen = ImageDraw.Draw(upright)
     line = max(2, min(upright.size) // 150)
     for number, box in enumerate(boxes):

@@ -13,6 +13,8 @@ import polars as pl
 from catalog import Catalog
 from catalog.record import IMAGE
 from model.metrics.mmbench import ROTATION
+from pipeline.masks import encode
+from pipeline.spots import mask_of
 
 _COCO = re.compile(r"(?:COCO_\w+_0*|image )(\d+)(?:\.jpg)?")
 Row = Mapping[str, Any]
@@ -78,6 +80,15 @@ def true_box(row: Row) -> tuple[float, float, float, float] | None:
         if region["box"] is not None and region["image"] == 0:
             x0, y0, x1, y1 = region["box"]
             return x0, y0, x1, y1
+    return None
+
+
+def true_mask(row: Row) -> str | None:
+    """Return the mask of the region with a row's first box, as COCO's run lengths in JSON."""
+    for region in row["regions"]:
+        if region["box"] is not None and region["image"] == 0:
+            drawn = region["polygons"] or region["rle"]
+            return json.dumps(encode(mask_of(region, row))) if drawn else None
     return None
 
 

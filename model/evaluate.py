@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from model.answer import Answerer
     from model.quantise import Precision
 
-EVALUATE_VERSION = 3
+EVALUATE_VERSION = 4
 """Raise when the same model and samples would give other results."""
 Progress = Callable[[str, int, int], None]
 """(source, questions answered, questions), after each batch."""

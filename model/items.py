@@ -26,6 +26,8 @@ SCHEMA = pl.Schema(
         "image_ids": pl.List(pl.String()),
         "predicted_box": pl.List(pl.Float64()),
         "true_box": pl.List(pl.Float64()),
+        "predicted_mask": pl.String(),
+        "true_mask": pl.String(),
         "width": pl.Int64(),
         "height": pl.Int64(),
         "blind_answer": pl.String(),
@@ -36,8 +38,9 @@ SCHEMA = pl.Schema(
     }
 )
 """`references` are as people read them, empty where they are hidden or a box. Boxes are x0, y0, x1, y1
-in pixels of the first picture, `width` x `height`. A score is None where nothing is known to compare
-with. `extra` is a JSON object: the metric's own reference, and what else it takes."""
+in pixels of the first picture, `width` x `height`, and masks its run lengths, as COCO's JSON. A score is
+None where nothing is known to compare with. `extra` is a JSON object: the metric's own reference, and
+what else it takes."""
 
 
 def write_items(path: Path, items: Sequence[Mapping[str, Any]]) -> None:

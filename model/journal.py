@@ -10,8 +10,8 @@ from model.judge import Answer
 class Journal:
     """The answers to one source's questions; those of another key are forgotten.
 
-    A JSON Lines file: its first line is the key, each other one [sample id, answer, blind answer]. A line
-    that a kill has cut is dropped.
+    A JSON Lines file: its first line is the key, each other one [sample id, answer, blind answer, masks]. A
+    line that a kill has cut is dropped.
     """
 
     def __init__(self, file: Path, key: str) -> None:
@@ -20,8 +20,8 @@ class Journal:
         mine = lines[1:] if lines[:1] == [json.dumps(key)] else []
         self._answers: dict[str, Answer] = {}
         for line in mine:
-            sample, text, blind = json.loads(line)
-            self._answers[sample] = Answer(text=text, blind=blind)
+            sample, text, blind, masks = json.loads(line)
+            self._answers[sample] = Answer(text=text, blind=blind, masks=tuple(masks))
         file.parent.mkdir(parents=True, exist_ok=True)
         staged = file.with_name(f".{file.name}")
         staged.write_text("".join(f"{each}\n" for each in [json.dumps(key), *mine]), "utf-8")
@@ -36,7 +36,8 @@ class Journal:
     def add(self, samples: Sequence[str], answers: Sequence[Answer]) -> None:
         """Write a batch down."""
         for sample, answer in zip(samples, answers, strict=True):
-            self._stream.write(json.dumps([sample, answer.text, answer.blind]) + "\n")
+            line = [sample, answer.text, answer.blind, answer.masks]
+            self._stream.write(json.dumps(line) + "\n")
             self._answers[sample] = answer
         self._stream.flush()
 

@@ -1,15 +1,18 @@
 """Answers of a source -> its figures beside those of the baselines, and one item a question."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
 from model.baselines import predict
-from model.benchmarks import Row, benchmark_of, question, true_box
+from model.benchmarks import Row, benchmark_of, question, true_box, true_mask
 from model.items import readable
 from model.metrics import METRICS
 from model.metrics.refcoco import read_box
+from pipeline.masks import encode
+from pipeline.spots import from_hex, painted
 
 WHO = ("model", "blind", "majority")
 """Whose answers are scored: the model's, the model's on blanked pictures, the constant answer."""
@@ -24,6 +27,8 @@ class Answer:
     text: str
     blind: str | None
     """What it says with every picture blanked to middle grey; None if not asked."""
+    masks: tuple[str, ...] = ()
+    """Of each location token, the cells over its box (`pipeline.spots`): their bits, as hex."""
 
 
 def judge(
@@ -82,8 +87,15 @@ def judge(
             item[SCORE[name]] = metric.score(said[name], reference, **scored)
             judged[name].append({"prediction": said[name], "reference": reference, **known})
         if bench.boxes:
-            item |= _boxes(row, answer.text, boxes)
+            item |= _boxes(row, answer, boxes)
         items.append(item)
+    drawn = [
+        {"prediction": item["predicted_mask"], "reference": item["true_mask"]}
+        for item in items
+        if item.get("true_mask")
+    ]
+    # Only a model that draws at all is asked how well.
+    draws = any(item["prediction"] for item in drawn)
     return {
         "metric": metric.name,
         "title": metric.title,
@@ -92,6 +104,7 @@ def judge(
         "questions": len(rows),
         "scored": len(judged["model"]),
         "majority_answer": constant,
+        "masks": {"scored": len(drawn), **METRICS["refseg"].aggregate(drawn)} if draws else None,
         **{name: metric.aggregate(found) if found else None for name, found in judged.items()},
     }, items
 
@@ -100,6 +113,16 @@ def _written(answer: str | list[float] | None) -> str | None:
     return answer if answer is None or isinstance(answer, str) else str(answer)
 
 
-def _boxes(row: Row, text: str, boxes: str) -> dict[str, Any]:
-    found = read_box(text, row["widths"][0], row["heights"][0], boxes)
-    return {"predicted_box": found, "true_box": true_box(row)}
+def _boxes(row: Row, answer: Answer, boxes: str) -> dict[str, Any]:
+    """Return the first box of an answer and the true one, in pixels, and their masks."""
+    width, height = row["widths"][0], row["heights"][0]
+    found = read_box(answer.text, width, height, boxes)
+    mask = None
+    if found and answer.masks:
+        mask = json.dumps(encode(painted(from_hex(answer.masks[0]), found, width, height)))
+    return {
+        "predicted_box": found,
+        "true_box": true_box(row),
+        "predicted_mask": mask,
+        "true_mask": true_mask(row),
+    }

@@ -33,6 +33,8 @@ def _add(table: Table, name: str, result: Mapping[str, Any]) -> None:
     scale = 100.0 if result["most"] is None else 1.0
     figures = [_percent(result[who], result["measure"], scale) for who in WHO]
     table.add_row(name, result["title"], f"{result['questions']:,}", *figures, _constant(result))
+    if drawn := result.get("masks"):
+        table.add_row("", "  masks, cIoU", f"{drawn['scored']:,}", f"{100 * drawn['ciou']:.1f}")
     for group in result["model"] or {}:
         if group.startswith("question_type/"):
             shares = [_percent(result[who], group) for who in WHO]

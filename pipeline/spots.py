@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pipeline import masks
 from pipeline.boxes import BOXES
@@ -50,6 +50,34 @@ def take(text: str, row: Mapping[str, Any]) -> tuple[str, list[tuple[int, int]],
     return form.pattern.sub(LOCATION_MARK, text), places, spots
 
 
+def painted(cells: NDArray[np.bool_], box: Sequence[float], width: int, height: int) -> masks.Mask:
+    """Return the mask, (height, width), of cells over a box in pixels.
+
+    >>> painted(np.eye(2, dtype=bool), (2, 0, 4, 2), 4, 2).astype(int).tolist()
+    [[0, 0, 1, 0], [0, 0, 0, 1]]
+    """
+    mask, within, cell = np.zeros((height, width), bool), [], []
+    edges = (box[1], box[3]), (box[0], box[2])
+    for (low, high), side, count in zip(edges, mask.shape, cells.shape, strict=True):
+        middles = np.arange(side) + 0.5
+        inner = (low <= middles) & (middles < high)
+        within.append(inner)
+        cell.append(((middles[inner] - low) / (high - low) * count).astype(int))
+    mask[np.ix_(*within)] = cells[np.ix_(*cell)]
+    return mask
+
+
+def as_hex(cells: ArrayLike) -> str:
+    """Return the bits of cells, (SIDE, SIDE) bool, row by row."""
+    return np.packbits(np.asarray(cells, bool)).tobytes().hex()
+
+
+def from_hex(text: str) -> NDArray[np.bool_]:
+    """Return cells, (SIDE, SIDE), from their bits."""
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))
+    return bits.astype(bool).reshape(SIDE, SIDE)
+
+
 def moved(place: int, taken: Sequence[tuple[int, int]]) -> int:
     """Return where a character of a text stands after its boxes became marks.
 
@@ -84,13 +112,17 @@ def _size(region: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[int, int]:
     return row["widths"][region["image"]], row["heights"][region["image"]]
 
 
+def mask_of(region: Mapping[str, Any], row: Mapping[str, Any]) -> masks.Mask:
+    """Return the mask, (height, width), of a region with polygons or run lengths."""
+    if region["polygons"]:
+        width, height = _size(region, row)
+        return masks.cover(region["polygons"], height, width)
+    return masks.decode(json.loads(region["rle"]))
+
+
 def _cells(region: Mapping[str, Any], row: Mapping[str, Any]) -> NDArray[np.bool_]:
     """Return a region's mask, (SIDE, SIDE), each cell as at its middle."""
-    width, height = _size(region, row)
-    if region["polygons"]:
-        mask = masks.cover(region["polygons"], height, width)
-    else:
-        mask = masks.decode(json.loads(region["rle"]))
+    mask = mask_of(region, row)
     x0, y0, x1, y1 = region["box"]
     steps = (np.arange(SIDE) + 0.5) / SIDE
     xs, ys = (

@@ -17,6 +17,7 @@ from model.metrics.ocrbench import OCRBENCH
 from model.metrics.pope import POPE
 from model.metrics.realworldqa import REALWORLDQA
 from model.metrics.refcoco import REFCOCO
+from model.metrics.refseg import REFSEG
 from model.metrics.scienceqa import SCIENCEQA
 from model.metrics.textvqa import TEXTVQA_ACCURACY
 from model.metrics.vqa import OKVQA_ACCURACY, VIZWIZ_ACCURACY, VQA_ACCURACY
@@ -46,6 +47,7 @@ METRICS: dict[str, Metric] = {
         POPE,
         MME,
         REFCOCO,
+        REFSEG,
         FLICKR30K_RECALL,
         CAPTION,
     )

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from model.answer import Answerer
+from model.judge import Answer
 from model.evaluate import evaluate
 from model.quantise import Precision, quantise, weight_bytes
 from model.vlm import CuveeModel
@@ -27,7 +28,7 @@ def main() -> None:
     spent = 0.0
     generate = Answerer._generate
 
-    def timed(*given: Any) -> list[str]:
+    def timed(*given: Any) -> list[Answer]:
         nonlocal spent
         began = process_time()
         said = generate(*given)

@@ -1,5 +1,7 @@
 """Pix2emb: a box is one token; its state gives box and mask, and a given box speaks for itself."""
 
+import io
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,15 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from rich.console import Console
 from torch import Tensor
 
 from catalog import Catalog
 from catalog.parts import Part
+from model.ask import ask, draw
 from model.config import RunConfig
 from model.engine import parameter_groups
 from model.evaluate import evaluate
@@ -19,6 +26,7 @@ from model.generate import generate
 from model.language import vocabulary_of
 from model.locations import giou, read_spots
 from model.metrics.refcoco import iou
+from model.scoreboard import scoreboard
 from model.train import split
 from model.vlm import CuveeModel
 from pipeline.batch import IGNORE, LOCATION_TOKEN, Batch, asking
@@ -26,10 +34,11 @@ from pipeline.encode import LOCATION, Encoder, EncoderConfig, encode, from_bytes
 from pipeline.ingest import ingest
 from pipeline.jobs import Job
 from pipeline.loader import PlanLoader
+from pipeline.masks import decode
 from pipeline.mixture import Mixture
 from pipeline.plan import Plan
 from pipeline.spots import SIDE as CELLS
-from pipeline.spots import SPOT
+from pipeline.spots import SPOT, as_hex, from_hex, painted
 from tests.model.models import POLICY, SIDE, VISUAL, VOCABULARY, Sample, batch_of, sample, values
 from tests.tokenizer import make_tokenizer
 
@@ -232,7 +241,7 @@ def test_text_that_a_user_typed_points_as_training_does(road: Path) -> None:
     assert LOCATION not in plain
 
 
-def test_a_trained_run_is_scored_by_its_boxes(road: Path) -> None:
+def test_a_trained_run_is_scored_by_its_boxes_and_masks(road: Path, tmp_path: Path) -> None:
     plan = Plan.build(Catalog.open(road / "catalog"), mixture(road))
     run = RunConfig.model_validate(
         values(catalog=road / "catalog", output=road / "run", plan=plan.id)
@@ -251,6 +260,50 @@ def test_a_trained_run_is_scored_by_its_boxes(road: Path) -> None:
     score = evaluate(run.output, "train", blind=False).scores["sources"]["refcoco"]["model"]
     assert score["accuracy"] == 1.0, score
     assert score["unreadable"] == 0.0
+    [result] = [evaluate(run.output, "train").scores["sources"]["refcoco"]]
+    assert result["masks"]["scored"] > 0
+    assert result["masks"]["ciou"] > 0.7
+    table = io.StringIO()
+    Console(file=table).print(scoreboard({"split": "train", "sources": {"refcoco": result}}))
+    assert "masks, cIoU" in table.getvalue()
+    items = pl.read_parquet(run.output / "eval/train/items/refcoco.parquet").to_dicts()
+    for item in items:
+        assert item["predicted_mask"], "a model that draws draws each time"
+        found = decode(json.loads(item["predicted_mask"]))
+        assert found.shape == (item["height"], item["width"])
+        x0, y0, x1, y1 = item["predicted_box"]
+        outside = found.copy()
+        outside[int(y0) : int(y1) + 1, int(x0) : int(x1) + 1] = False
+        assert not outside.any()
+    catalog = Catalog.open(road / "catalog")
+    picture = tmp_path / "seen.png"
+    Image.open(io.BytesIO(catalog.image_bytes(items[0]["image_ids"][0]))).save(picture)
+    reply = ask(run.output, picture, items[0]["question"])
+    assert len(reply.masks) == len(reply.boxes) == 1
+    draw(picture, (), tmp_path / "drawn.png", reply.masks)
+    before, after = (
+        np.asarray(Image.open(p).convert("RGB")) for p in (picture, tmp_path / "drawn.png")
+    )
+    assert ((before != after).any(-1) == reply.masks[0]).mean() > 0.99
+
+
+@given(
+    cells=st.integers(0, 2**64 - 1).map(
+        lambda seed: np.random.default_rng(seed).random((CELLS, CELLS)) < 0.5
+    ),
+    box=st.tuples(*[st.floats(0, 200)] * 4),
+)
+def test_cells_are_painted_within_their_box_and_nowhere_else(
+    cells: np.ndarray[Any, Any], box: tuple[float, ...]
+) -> None:
+    assert (from_hex(as_hex(cells)) == cells).all()
+    x0, y0, x1, y1 = box
+    mask = painted(cells, box, 160, 120)
+    assert mask.shape == (120, 160)
+    ys, xs = mask.nonzero()
+    assert ((xs + 0.5 >= x0) & (xs + 0.5 < x1) & (ys + 0.5 >= y0) & (ys + 0.5 < y1)).all()
+    whole = painted(np.ones_like(cells), box, 160, 120)
+    assert (painted(~cells, box, 160, 120) == (whole & ~mask)).all()
 
 
 def test_tensors_of_spots_are_read_as_they_were_written() -> None:
