@@ -6,7 +6,7 @@ Tokens ask the pictures of their own sample alone. The last layer of each begins
 begins as the one without.
 """
 
-from copy import deepcopy
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -71,6 +71,19 @@ class FineBranch(nn.Module):
         self._asking = self._pictures = torch.zeros(0)
         for number in chosen:
             self._hook(layers[number], self.cross[str(number)])
+
+    @cached_property
+    def shape(self) -> tuple[Cross, Cost]:
+        """One cross-attention that has no memory, and what seeing a picture costs."""
+        tower = self.vision.tower
+        with torch.device("meta"):
+            vision = Vision(type(tower)(tower.config)).requires_grad_(False)
+            cross = Cross(self.config, self.width, vision.width).requires_grad_(False)
+            pixels = torch.empty(1, 3, self.side, self.side)
+        with FlopCounterMode(display=False) as counter:
+            vision(pixels)
+        parameters = sum(parameter.numel() for parameter in vision.parameters())
+        return cross, Cost(tokens=0, parameters=parameters, flops=counter.get_total_flops())
 
     def _hook(self, layer: nn.Module, cross: nn.Module) -> None:
         entering: list[Tensor] = []
@@ -139,14 +152,16 @@ class FineBranch(nn.Module):
 
 def branch_cost(branch: FineBranch, tokens: int) -> Cost:
     """Return what a branch costs on a picture that so many tokens ask, without its memory."""
+    cross, tower = branch.shape
+    count = len(branch.cross)
     with torch.device("meta"):
-        model = deepcopy(branch).to("meta").requires_grad_(False)
-        pixels = torch.empty(1, 3, branch.side, branch.side)
         states = torch.empty(1, tokens, branch.width)
+        features = torch.empty(1, branch.vision.patches(branch.side) ** 2, branch.vision.width)
+        mask = torch.ones(features.shape[:2], dtype=torch.bool)
     with FlopCounterMode(display=False) as counter:
-        features = model.vision(pixels)
-        mask = torch.ones(features.shape[:2], dtype=torch.bool, device="meta")
-        for cross in model.cross.values():
-            cross(states, features, mask)
-    parameters = sum(parameter.numel() for parameter in branch.parameters())
-    return Cost(tokens=0, parameters=parameters, flops=counter.get_total_flops())
+        cross(states, features, mask)
+    return Cost(
+        tokens=0,
+        parameters=tower.parameters + count * sum(p.numel() for p in cross.parameters()),
+        flops=tower.flops + count * counter.get_total_flops(),
+    )

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from model.answer import Answerer
-from model.judge import Answer
 from model.evaluate import evaluate
+from model.judge import Answer
 from model.quantise import Precision, quantise, weight_bytes
 from model.vlm import CuveeModel
 

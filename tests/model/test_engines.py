@@ -10,12 +10,20 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from catalog import Catalog
 from model.config import RunConfig
 from model.launch import free_port, rank_environment
 from model.train import train
 from model.vlm import CuveeModel
-from tests.model.models import values
+from pipeline.encode import encode
+from pipeline.ingest import ingest
+from pipeline.jobs import Job
+from pipeline.mixture import Mixture
+from pipeline.plan import Plan
+from tests.model.models import SIDE, VISION, VISUAL, values
 from tests.model.runs import ROOT, config, make_plan, metrics
+from tests.official import write_alpaca
+from tests.tokenizer import make_tokenizer
 
 QUIET = Console(quiet=True)
 WAYS: tuple[dict[str, object], ...] = (
@@ -118,6 +126,49 @@ def test_two_ranks_then_one_then_two_is_as_never_stopped(folder: Path, whole: Ru
         assert losses(run) == pytest.approx(expected, rel=1e-5), run.output.name
         steps = [line["grad_norm"] for line in metrics(run)]
         assert steps == pytest.approx([line["grad_norm"] for line in metrics(whole)], rel=1e-3)
+        for key, value in CuveeModel.load(run.output / "model").state_dict().items():
+            assert value.sub(end[key]).abs().max() < 1e-3, (run.output.name, key)
+
+
+@pytest.fixture(scope="module")
+def looking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A plan with location tokens and a finer look."""
+    folder = tmp_path_factory.mktemp("looking")
+    root = Path(__file__).parents[1] / "data/refcoco"
+    ingest(Job(source="refcoco", root=root), folder / "catalog")
+    ingest(Job(source="alpaca", root=write_alpaca(folder / "alpaca", 10)), folder / "catalog")
+    mixture = Mixture.model_validate(
+        {
+            "name": "look",
+            "budget": {"samples": 60},
+            "sources": [
+                {"source": "refcoco", "weight": 3, "max_epochs": 100},
+                {"source": "alpaca", "weight": 1, "max_epochs": 100},
+            ],
+            "encoder": {"tokenizer": make_tokenizer(folder / "tok"), "boxes": "pix2emb"},
+            "image": {"size": SIDE, "tokens": VISUAL, "fine": 32},
+            "packing": {"tokens": 128, "packs_per_step": 4},
+        }
+    )
+    encode(Catalog.open(folder / "catalog"), mixture.encoder)
+    Plan.build(Catalog.open(folder / "catalog"), mixture)
+    return folder
+
+
+def test_locations_and_a_finer_look_learn_the_same_with_each_engine(looking: Path) -> None:
+    parts = {"fine": {"vision": {"config": VISION}, "width": 8, "heads": 2}, **COMMON}
+    whole = config(looking, "whole", steps=4, **parts)
+    train(whole, console=QUIET)
+    first = [config(looking, f"{name(way)}-a", steps=2, **parts, **way) for way in WAYS]
+    train_by_two(first, looking)
+    second = [went_on(run, looking / f"{run.output.name}b", 4) for run in first]
+    for run in second:
+        train(run, console=QUIET)
+    end = CuveeModel.load(whole.output / "model").state_dict()
+    for part in ("fine.", "locations."):
+        assert any(key.startswith(part) for key in end)
+    for run in second:
+        assert losses(run) == pytest.approx(losses(whole), rel=1e-5), run.output.name
         for key, value in CuveeModel.load(run.output / "model").state_dict().items():
             assert value.sub(end[key]).abs().max() < 1e-3, (run.output.name, key)
 

@@ -16,6 +16,7 @@ from model.answer import Answerer
 from model.ask import ask, draw
 from model.config import RunConfig
 from model.evaluate import evaluate
+from model.judge import Answer
 from model.language import vocabulary_of
 from model.quantise import Precision, quantise, weight_bytes
 from model.vlm import CuveeModel
@@ -139,7 +140,8 @@ def test_boxes_of_an_answer_are_drawn(run: Path, tmp_path: Path) -> None:
     tags = Image.Exif()
     tags[0x0112] = 6  # stands on its side
     Image.new("RGB", (40, 30), "white").save(picture, exif=tags)
-    with mock.patch.object(Answerer, "_generate", return_value=["it is [0.500,0.500,1.000,1.000]"]):
+    said = Answer(text="it is [0.500,0.500,1.000,1.000]", blind=None)
+    with mock.patch.object(Answerer, "_generate", return_value=[said]):
         reply = ask(run, picture, "where?")
     assert reply.boxes == ((15.0, 20.0, 30.0, 40.0),)
     draw(picture, reply.boxes, out)
