@@ -70,19 +70,21 @@ def laid(columns: int, rows: int, seed: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("config", [VISION, CLIP], ids=["siglip", "clip"])
 def test_a_slice_among_others_is_the_tower_on_it_alone(config: dict[str, Any]) -> None:
+    torch.manual_seed(0)
     vision = build_vision(RunConfig.model_validate(values(vision={"config": config})).vision, SIDE)
     for parameter in vision.parameters():
         parameter.data.mul_(3)
+    near: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-3}  # of values around 30
     pairs = [laid(columns, rows, seed) for seed, (columns, rows) in enumerate(GRIDS.tolist())]
     together = vision(torch.cat([square for _, square in pairs]), GRIDS)
     for found, (picture, square), grid in zip(together, pairs, GRIDS, strict=True):
         alone = vision.tower(picture, interpolate_pos_encoding=True).last_hidden_state
         alone = alone[0, 1:] if vision.has_class_token else alone[0]
-        assert torch.allclose(found[: int(grid.prod())], alone, atol=1e-4)
+        assert torch.allclose(found[: int(grid.prod())], alone, **near)
         again = vision(square, grid[None])[0, : int(grid.prod())]
-        assert torch.allclose(found[: int(grid.prod())], again, atol=1e-5)
+        assert torch.allclose(found[: int(grid.prod())], again, **near)
     square = pairs[1][1]
-    assert torch.allclose(vision(square, GRIDS[1:2]), vision(square), atol=1e-5)
+    assert torch.allclose(vision(square, GRIDS[1:2]), vision(square), **near)
 
 
 @pytest.mark.parametrize("kind", ASKING)
