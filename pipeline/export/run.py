@@ -25,6 +25,8 @@ class Target:
     """Writes a shard's samples to a file; its second argument is the folder of the export."""
     finish: Callable[[Path, list[Path], Plan], None]
     """Writes what describes all shards."""
+    ids: bool = False
+    """Whether it holds token ids, which must then say all."""
 
 
 TARGETS: dict[str, Target] = {
@@ -32,7 +34,7 @@ TARGETS: dict[str, Target] = {
     "parquet": Target(ending="parquet", write=parquet.write, finish=parquet.finish),
     "mds": Target(ending="mds", write=mds.write, finish=mds.finish),
     "energon": Target(ending="tar", write=webdataset.write, finish=energon.finish),
-    "xtuner": Target(ending="jsonl", write=xtuner.write, finish=xtuner.finish),
+    "xtuner": Target(ending="jsonl", write=xtuner.write, finish=xtuner.finish, ids=True),
     "llava": Target(ending="jsonl", write=llava.write, finish=llava.finish),
 }
 
@@ -51,11 +53,18 @@ def export(
     `progress` is called with the shards that are done and their number.
 
     Raises:
-        UserError: no such target, or the folder holds another export.
+        UserError: no such target, or the folder holds another export; or the target holds token ids, and
+            those of the plan point at boxes, which no id can say.
     """
     if to not in TARGETS:
         raise UserError(f"no target {to!r}", fix=f"one of {', '.join(TARGETS)}")
     target = TARGETS[to]
+    if target.ids and plan.located:
+        whole = [name for name, other in TARGETS.items() if not other.ids]
+        raise UserError(
+            f"{to} takes token ids, and this plan's boxes are location tokens (pix2emb)",
+            fix=f"plan with boxes as text, such as `boxes: shikra`, or export to {', '.join(whole)}",
+        )
     draws = sum(entry["draws"] for entry in plan.header["entries"])
     each = max(1, shard_samples * plan.steps // max(draws, 1))
     _claim(out, {"plan": plan.id, "to": to, "steps_a_shard": each})

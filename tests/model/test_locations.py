@@ -17,6 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from catalog import Catalog
+from catalog.errors import UserError
 from catalog.parts import Part
 from model.ask import ask, draw
 from model.config import RunConfig
@@ -31,6 +32,7 @@ from model.train import split
 from model.vlm import CuveeModel
 from pipeline.batch import IGNORE, LOCATION_TOKEN, Batch, asking
 from pipeline.encode import LOCATION, Encoder, EncoderConfig, encode, from_bytes, spots_of
+from pipeline.export.run import export
 from pipeline.ingest import ingest
 from pipeline.jobs import Job
 from pipeline.loader import PlanLoader
@@ -221,6 +223,18 @@ def test_a_plan_carries_the_boxes_and_masks_of_its_records(road: Path) -> None:
         boxes, _, _ = read_spots(batch.spots[batch.tokens == LOCATION_TOKEN])
         assert ((boxes >= 0) & (boxes <= 1)).all()
         assert (boxes[:, 2:] > boxes[:, :2]).all()
+
+
+def test_a_plan_with_location_tokens_goes_to_trainers_that_read_text(
+    road: Path, tmp_path: Path
+) -> None:
+    plan = Plan.build(Catalog.open(road / "catalog"), mixture(road))
+    with pytest.raises(UserError, match=r"location tokens(.|\n)*export to .*llava"):
+        export(plan, road / "catalog", "xtuner", tmp_path / "xtuner")
+    assert not (tmp_path / "xtuner").exists()
+    [shard] = export(plan, road / "catalog", "llava", tmp_path / "llava")
+    for line in shard.read_text().splitlines():
+        assert "<loc>" in json.loads(line)["conversations"][-1]["value"]
 
 
 def test_text_that_a_user_typed_points_as_training_does(road: Path) -> None:
