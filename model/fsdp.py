@@ -82,8 +82,9 @@ class FSDP2:
 
 
 def layers(model: nn.Module) -> list[nn.Module]:
-    """Return the transformer layers: what is gathered, used and let go of together."""
-    return [layer for m in model.modules() if isinstance(m, nn.ModuleList) for layer in m]
+    """Return the layers, cross-attentions among them: what is gathered, used and let go of together."""
+    held = (nn.ModuleList, nn.ModuleDict)
+    return [layer for m in model.modules() if isinstance(m, held) for layer in m.children()]
 
 
 def _whole(tensor: Tensor) -> Tensor:
