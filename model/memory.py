@@ -31,11 +31,13 @@ class Load:
     """The largest micro-batch of a rank."""
 
     tokens: int
+    """Padding among them."""
     tiles: int
     learnt: int
     """Tokens with a loss."""
     locations: int = 0
     """Location tokens; what learning one keeps is counted for those that are given too."""
+    rows: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,7 @@ def load_of(plan: Plan, config: RunConfig, ranks: int) -> Load:
         tiles=largest(table["tiles"].to_numpy()),
         learnt=largest(table["loss_tokens"].to_numpy()),
         locations=largest(_locations(plan, config)) if plan.located else 0,
+        rows=size,
     )
 
 
@@ -179,6 +182,9 @@ def activations(model: Any, config: RunConfig, load: Load) -> int:
         # The state; two hidden layers of the box's decoder and one of the encoder, each before and after
         # its GELU, and what is encoded; the mask's layers, its cells foretold and true.
         total += load.locations * (8 * width * wide + width * 7_840 + 4 * 2 * SIDE**2)
+    # What keeps samples apart, once for all layers.
+    if text._attn_implementation == "sdpa":
+        total += width * load.tokens**2 // load.rows
     # Logits of learnt tokens, their logarithms, and the gradient of one of them.
     return int(total + load.learnt * text.vocab_size * (width + 8))
 

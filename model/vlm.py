@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from catalog.errors import UserError
+from model.attention import apart, is_flash, sample_lengths
 from model.config import Fine, Locations, Part, RunConfig, Tower, Weighting
 from model.connector.build import build_connector
 from model.connector.config import Connector
@@ -137,23 +138,24 @@ class CuveeModel(nn.Module):
         said = batch.labels == LOCATION_TOKEN
         following = targets(batch.labels.masked_fill(said, self.location), segments)
         counted = weights(following, segments, self.weighting)
-        lengths: dict[str, Any] = {}
         # A location counts as the token that it is, which the place before it predicts.
         share = functional.pad(counted, (1, -1))
-        if "flash" in str(self.language.config._attn_implementation):
-            # Attention over variable lengths: all rows as one, without padding.
+        told: dict[str, Any]
+        if is_flash(self.language.config):
+            # All rows as one, without padding.
             kept = segments > 0
             kept[0, 0] = True
             inputs, positions, following, counted, said, share, asking = (
                 tensor[kept][None]
                 for tensor in (inputs, positions, following, counted, said, share, asking)
             )
-            lengths = sample_lengths(positions[0])
+            told = sample_lengths(positions[0])
+        else:
+            told = apart(self.language.config, segments, inputs)
         if self.fine is not None:
             self.fine.point(asking)
-        # Samples are kept apart by positions that restart, and only without mask and cache.
         states = self.language.base_model(
-            inputs_embeds=inputs, position_ids=positions, use_cache=False, **lengths
+            inputs_embeds=inputs, position_ids=positions, use_cache=False, **told
         ).last_hidden_state
         learnt = following != IGNORE
         logits = self.language.get_output_embeddings()(states[learnt])
@@ -316,23 +318,6 @@ class CuveeModel(nn.Module):
         )
         model._start_beside(folder / BESIDE)
         return model
-
-
-def sample_lengths(positions: Tensor) -> dict[str, Any]:
-    """Return what attention over variable lengths wants to know of samples one after the other.
-
-    https://arxiv.org/abs/2307.08691; `transformers` hands it to `flash_attn_varlen_func`.
-
-    >>> found = sample_lengths(torch.tensor([0, 1, 2, 0, 1]))
-    >>> found["cu_seq_lens_q"].tolist(), found["max_length_q"]
-    ([0, 3, 5], 3)
-    """
-    starts = (positions == 0).nonzero()[:, 0]
-    bounds = torch.cat([starts, starts.new_tensor([len(positions)])]).int()
-    longest = int(bounds.diff().max())
-    return {f"cu_seq_lens_{who}": bounds for who in "qk"} | {
-        f"max_length_{who}": longest for who in "qk"
-    }
 
 
 def _spots(batch: Batch, places: Tensor) -> Tensor:

@@ -82,6 +82,34 @@ def test_a_sample_packed_is_the_sample_alone(kind: str, training: bool) -> None:
     check()
 
 
+def test_what_keeps_samples_apart_is_made_once_for_all_layers() -> None:
+    model = tiny(language={"config": {**LANGUAGE, "num_hidden_layers": 6}})
+    batch = batch_of([[sample(30, 0, seed) for seed in range(4)]], 128)
+    width = int((batch.segments > 0).sum())
+    found: set[int] = set()
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.shape[-2:] == (width, width):
+            found.add(tensor.untyped_storage().data_ptr())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        held = model(batch)
+    assert len(found) == 1
+    assert held.requires_grad
+
+
+def test_layers_that_see_less_than_their_sample_still_do() -> None:
+    config = {**LANGUAGE, "model_type": "mistral", "sliding_window": 4}
+    windowed = sharp(tiny(language={"config": config}))
+    whole = sharp(tiny(language={"config": {**config, "sliding_window": None}}))
+    batch = batch_of([[sample(20, 0, 0), sample(12, 0, 1)]], 40)
+    assert torch.allclose(states(windowed, batch)[0, :4], states(whole, batch)[0, :4], atol=1e-5)
+    assert not torch.allclose(states(windowed, batch)[0, 4:20], states(whole, batch)[0, 4:20])
+    alone = states(windowed, batch_of([[sample(12, 0, 1)]], 12))[0]
+    assert torch.allclose(states(windowed, batch)[0, 20:32], alone, atol=1e-5)
+
+
 def varlen_twin(
     module: nn.Module,
     query: torch.Tensor,
