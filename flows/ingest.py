@@ -65,9 +65,11 @@ def _run(catalog: Path, jobs: Sequence[Job], runner: str, workers: int | None) -
         with processes(workers) as pool:
             return ingest_all(catalog, jobs, pool.built)
     # Prefect takes a second to import.
-    from flows.runners import ingest_flow, task_runner
+    from flows.runners import ingest_flow, one_server, task_runner
 
-    return ingest_flow.with_options(task_runner=task_runner(runner, workers))(catalog, jobs)
+    with_runner = ingest_flow.with_options(task_runner=task_runner(runner, workers))
+    with one_server():
+        return with_runner(catalog, jobs)
 
 
 def run_ingest(

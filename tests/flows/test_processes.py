@@ -17,10 +17,10 @@ from flows.ingest import run_ingest
 from flows.processes import processes
 from pipeline.build import build
 from pipeline.checks import Picture
-from pipeline.cut import cut
+from pipeline.cut import CHUNK_RECORDS, cut
 from pipeline.jobs import Job
 from pipeline.new_pictures import NewPictures
-from tests.official import write_vqav2
+from tests.official import write_alpaca, write_vqav2
 
 MEASURED = Picture(format="JPEG", width=4, height=3, orientation=1)
 
@@ -88,12 +88,18 @@ def test_a_file_that_breaks_behind_its_first_chunks_ends_the_processes(tmp_path:
         list(pool.built(broken(), tmp_path / "catalog"))  # type: ignore[arg-type]
 
 
-def test_the_local_runner_gives_what_prefects_gives(tmp_path: Path) -> None:
-    job = Job(source="vqav2", root=write_vqav2(tmp_path / "vqav2", questions=10))
+@pytest.mark.parametrize("runner", ["thread", "process", "dask", "ray"])
+def test_the_local_runner_gives_what_prefects_gives(runner: str, tmp_path: Path) -> None:
+    if runner in ("dask", "ray"):
+        pytest.importorskip(f"prefect_{runner}", reason=f"needs pip install 'cuvee[{runner}]'")
+    jobs = [
+        Job(source="alpaca", root=write_alpaca(tmp_path / "alpaca", 2 * CHUNK_RECORDS + 1)),
+        Job(source="vqav2", root=write_vqav2(tmp_path / "vqav2", questions=10)),
+    ]
     versions = []
-    for runner in ("local", "thread"):
-        folder, console = tmp_path / runner, Console(record=True, width=160)
-        assert run_ingest(folder, [job], runner=runner, console=console)
+    for name in ("local", runner):
+        folder, console = tmp_path / name, Console(record=True, width=160)
+        assert run_ingest(folder, jobs, runner=name, workers=2, console=console)
         assert "ingested" in console.export_text()
         store = Catalog.open(folder)
         versions.append((store.samples().sort("sample_id").collect(), store.counts()))
