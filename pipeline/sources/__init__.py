@@ -17,11 +17,13 @@ from pipeline.sources.coco_captions import COCO_CAPTIONS
 from pipeline.sources.coco_instances import COCO_INSTANCES, LVIS, OBJECTS365
 from pipeline.sources.cocoqa import COCOQA
 from pipeline.sources.ctw import CTW
+from pipeline.sources.curved import CTW1500, TOTALTEXT
 from pipeline.sources.deepform import DEEPFORM
 from pipeline.sources.documents import DOCUMENTS
 from pipeline.sources.docvqa import DOCVQA
 from pipeline.sources.due import DUE
 from pipeline.sources.dvqa import DVQA
+from pipeline.sources.ferret_ui import FERRET_UI
 from pipeline.sources.finetune import LMMS_ENGINE, MINICPM_V, XCOMPOSER, XTUNER
 from pipeline.sources.flickr30k import FLICKR30K
 from pipeline.sources.flickr30k_entities import FLICKR30K_ENTITIES
@@ -60,6 +62,7 @@ from pipeline.sources.m3it import M3IT
 from pipeline.sources.mdetr import MDETR
 from pipeline.sources.mmc import MMC
 from pipeline.sources.ms_swift import MS_SWIFT
+from pipeline.sources.multiinstruct import MULTIINSTRUCT
 from pipeline.sources.multimodal_ocr import MULTIMODAL_OCR
 from pipeline.sources.nlvr import NLVR, NLVR2
 from pipeline.sources.ocrvqa import OCRVQA
@@ -71,6 +74,7 @@ from pipeline.sources.psg import PSG
 from pipeline.sources.qa_pairs import FIGUREQA, PLOTQA
 from pipeline.sources.qwen_vl import QWEN_VL
 from pipeline.sources.realcqa import REALCQA
+from pipeline.sources.reasonseg import REASONSEG
 from pipeline.sources.refer import REFCOCO, REFCOCO_PLUS, REFCOCOG
 from pipeline.sources.refexp import GOOGLE_REFEXP, REC_EVAL
 from pipeline.sources.scene_parsing import SCENE_PARSING
@@ -103,12 +107,14 @@ from pipeline.sources.visual7w import VISUAL7W
 from pipeline.sources.visual_genome import VG_OBJECTS, VG_REGIONS, VG_RELATIONSHIPS
 from pipeline.sources.visualmrc import VISUALMRC
 from pipeline.sources.vizwiz import VIZWIZ
-from pipeline.sources.vqav2 import OKVQA, VQAV2
+from pipeline.sources.vqav2 import OKVQA, VQA_V1_MC, VQAV2
 from pipeline.sources.webdataset import WEBDATASET
 from pipeline.sources.wikitablequestions import WIKITABLEQUESTIONS
+from pipeline.sources.wildreceipt import WILDRECEIPT
 
 SOURCES: tuple[Source, ...] = (
     VQAV2,
+    VQA_V1_MC,
     GQA,
     OKVQA,
     AOKVQA,
@@ -170,6 +176,9 @@ SOURCES: tuple[Source, ...] = (
     RCTW17,
     ICDAR2015,
     CTW,
+    CTW1500,
+    TOTALTEXT,
+    WILDRECEIPT,
     DEEPFORM,
     KLEISTER_CHARITY,
     KLEISTER_NDA,
@@ -201,6 +210,9 @@ SOURCES: tuple[Source, ...] = (
     AS_V2,
     SHIKRA,
     OSPREY,
+    FERRET_UI,
+    REASONSEG,
+    MULTIINSTRUCT,
     LLAVA,
     LLAVA_INSTRUCT,
     LLAVA_MIX665K,

@@ -1,5 +1,7 @@
 """Questions and annotations in two files, as VQAv2 releases them -> Record: VQAv2, VQA v1, OK-VQA.
 
+VQA v1 asks its questions twice: openly, read as `vqav2`, and with 18 choices each, read as `vqa_v1_mc`.
+
 Formats: https://visualqa.org/download.html, https://okvqa.allenai.org/download.html. Other sets are
 re-exported in the same two files, with a picture's name as `image_id`. Where VQAv2's list of complementary
 pairs is there, a record's `extra` names its partner: the same question with another picture and answer.
@@ -31,9 +33,11 @@ from pipeline.sources.base import (
 from pipeline.sources.coco import name as coco_name
 from pipeline.sources.files import mentioned
 from pipeline.sources.origin import Origin, numbered
+from pipeline.sources.rows import texts
 
 PAIRS = "complementary_pairs"
 _QUESTIONS = re.compile(r"(?:v2_)?OpenEnded_mscoco_(?P<split>[a-z-]+\d{4})_questions\.json")
+_CHOICES = re.compile(r"MultipleChoice_mscoco_(?P<split>[a-z-]+\d{4})_questions\.json")
 _PLAIN = re.compile(r"(?P<split>[a-z-]+)_questions(?P<tail>[a-z_]*)\.json")
 
 
@@ -53,6 +57,16 @@ def splits(root: Path) -> dict[str, tuple[Path, ...]]:
         pairs = answers.with_name(answers.name.replace("annotations", PAIRS))
         if answers.exists() and PAIRS in pairs.name and pairs.exists():
             found[split] = (file, answers, pairs)
+    return found
+
+
+def choices_splits(root: Path) -> dict[str, tuple[Path, ...]]:
+    """Return split -> (questions with choices,) or (questions with choices, annotations)."""
+    found: dict[str, tuple[Path, ...]] = {}
+    for file in sorted(root.glob("MultipleChoice_mscoco_*_questions.json")):
+        if match := _CHOICES.fullmatch(file.name):
+            answers = file.with_name(f"mscoco_{match['split']}_annotations.json")
+            found[_split_name(match["split"])] = (file, answers)[: 1 + answers.exists()]
     return found
 
 
@@ -137,12 +151,24 @@ def _record(
         answers = [need(answer, "answer", str) for answer in given]
         target = _target(annotation, given)
         extra |= rest(annotation, "question_id", "image_id")
+    choices: tuple[str, ...] = ()
+    index = None
+    if "multiple_choices" in question:
+        choices = texts(extra, "multiple_choices")
+        del extra["multiple_choices"]
+        if target is not None:
+            if target not in choices:
+                raise Bad("no_answer", f"{target!r:.60} is none of the {len(choices)} choices")
+            # What is learnt is the choice behind its letter.
+            index, target = choices.index(target), None
     return origin.question(
         str(question["question_id"]),
         need(question, "question", str),
         images=[_image(folder, image_id)],
         target=target,
         answers=answers,
+        choices=choices,
+        answer_index=index,
         extra=extra,
     )
 
@@ -203,4 +229,21 @@ OKVQA = Source(
     license="CC BY 4.0",
     homepage="https://okvqa.allenai.org",
     official={"train": 9_009, "val": 5_046},
+)
+VQA_V1_MC = Source(
+    name="vqa_v1_mc",
+    title="VQA v1, multiple choice",
+    family="vqa",
+    files=(
+        "MultipleChoice_mscoco_{train2014,val2014,test2015,test-dev2015}_questions.json",
+        "mscoco_{train2014,val2014}_annotations.json",
+        "{train2014,val2014,test2015}/COCO_*.jpg",
+    ),
+    splits=choices_splits,
+    reader=partial(read, "vqa_v1_mc"),
+    license="CC BY 4.0",
+    homepage="https://visualqa.org/vqa_v1_download.html",
+    official={"train": 248_349, "val": 121_512, "test": 244_302},
+    unverified=("train", "val", "test"),
+    note="Its open-ended questions are read as `vqav2`",
 )
