@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from catalog.remote import is_remote
 from model.connector.config import MLP, Connector
 from pipeline.config import load_yaml
+from pipeline.typed import Typed
 
 Weighting = Literal["token", "sample", "sqrt"]
 Part = Literal["vision", "connector", "language"]
@@ -21,17 +22,13 @@ def shipped_runs() -> dict[str, Path]:
     return {file.stem: file for file in sorted((Path(__file__).parent / "runs").glob("*.yaml"))}
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 def _beside(path: Path, info: ValidationInfo) -> Path:
     """Return a path of the run file as an absolute one."""
     folder = (info.context or {}).get("folder", Path())
     return path if path.is_absolute() else (folder / path).absolute()
 
 
-class Tower(_Strict):
+class Tower(Typed):
     """Where a model comes from: a local folder with weights, or a `transformers` configuration."""
 
     path: Path | None = None
@@ -53,11 +50,11 @@ class Tower(_Strict):
         return self
 
 
-class Optim(_Strict):
+class Optim(Typed):
     """AdamW under a cosine schedule with linear warm-up, stepped once a plan step."""
 
     lr: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
-    groups: dict[Part, float] = {}
+    groups: dict[Part, float] = Field(default_factory=dict)
     """Learning rates that differ from `lr`."""
     warmup: float = Field(default=0.03, ge=0, lt=1)
     """Share of the steps."""
@@ -81,7 +78,7 @@ class Optim(_Strict):
         return self.groups.get(part, self.lr)
 
 
-class LoRA(_Strict):
+class LoRA(Typed):
     """Low-rank adapters in the language model, whose own weights stay; merged when the model is saved.
 
     https://arxiv.org/abs/2106.09685, by `peft`.
@@ -95,7 +92,7 @@ class LoRA(_Strict):
     """Ends of the names of layers, such as q_proj; by default all linear layers but the head."""
 
 
-class Locations(_Strict):
+class Locations(Typed):
     """What counts beside the cross-entropy of location tokens, where the plan's boxes are `pix2emb`.
 
     NExT-Chat, https://arxiv.org/abs/2311.04498, section 3.2; weights of the box as in DETR,
@@ -111,7 +108,7 @@ class Locations(_Strict):
     """Of the differences of a box that is encoded and decoded again."""
 
 
-class Fine(_Strict):
+class Fine(Typed):
     """A high-resolution branch as in CogAgent, for plans whose image policy has a `fine` look."""
 
     vision: Tower
@@ -122,7 +119,7 @@ class Fine(_Strict):
     """Decoder layers to one with cross-attention."""
 
 
-class Stage(_Strict):
+class Stage(Typed):
     """One of several trainings, one after the other; what is left out is as in the run file."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
@@ -144,7 +141,7 @@ class Stage(_Strict):
         return path and _beside(path, info)
 
 
-class RunConfig(_Strict):
+class RunConfig(Typed):
     """A run file; relative paths are relative to it."""
 
     catalog: Path | str

@@ -4,16 +4,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from model.benchmarks import benchmark_of
 from pipeline.config import load_yaml
+from pipeline.typed import Typed
 
 
-class Asked(BaseModel):
+class Asked(Typed):
     """One benchmark: a held-out split, and how it is asked."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str
     split: str
@@ -29,10 +28,8 @@ class Asked(BaseModel):
         return benchmark_of(self.source).suffix if self.suffix is None else self.suffix
 
 
-class Suite(BaseModel):
+class Suite(Typed):
     """A suite file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     benchmarks: tuple[Asked, ...] = Field(min_length=1)
 

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from catalog import Catalog
@@ -35,6 +35,7 @@ from pipeline.prompt import (
     render,
 )
 from pipeline.spots import LOCATION, LOCATION_MARK, NONE, PIX2EMB, SPOT, Spots, moved, take
+from pipeline.typed import Typed
 
 __all__ = [
     "LOCATION",
@@ -80,17 +81,15 @@ def checked_wordings(wordings: tuple[str, ...], whose: str = "") -> tuple[str, .
     return wordings
 
 
-class EncoderConfig(BaseModel):
+class EncoderConfig(Typed):
     """What turns a conversation into tokens."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     tokenizer: Path
     """Local folder with `tokenizer.json` and a chat template, relative to the recipe."""
     boxes: str = "shikra"
     """Convention for boxes as text; `pix2emb` makes each box one location token."""
     system: str | None = None
-    prompts: dict[str, tuple[str, ...]] = {}
+    prompts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Source, or else task, -> instructions for its samples that show a picture and ask nothing, such as
     captions; each keeps the one that its id draws. Without, a picture alone asks, as in LLaVA's first
     stage."""

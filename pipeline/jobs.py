@@ -7,12 +7,13 @@ from typing import Any
 
 import orjson
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from catalog.errors import UserError
 from pipeline.checks import Check
 from pipeline.config import load_yaml
 from pipeline.sources import Source, find
+from pipeline.typed import Typed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +52,7 @@ class Job:
         return find(self.source).of_job(self.label, options)
 
 
-class SourceEntry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class SourceEntry(Typed):
     source: str
     root: Path
     splits: tuple[str, ...] | None = None
@@ -65,10 +64,8 @@ class SourceEntry(BaseModel):
     """`markers`: JPEGs are not decoded, for releases whose pictures are known to be sound."""
 
 
-class IngestFile(BaseModel):
+class IngestFile(Typed):
     """`cuvee.yaml`; paths are relative to the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     catalog: Path
     sources: tuple[SourceEntry, ...] = Field(min_length=1)

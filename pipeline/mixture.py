@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 from rapidfuzz import process
 
 from catalog import Catalog
@@ -16,6 +16,7 @@ from pipeline.config import load_yaml, place_of
 from pipeline.encode import EncoderConfig, checked_wordings
 from pipeline.packing import ATTENTION
 from pipeline.policy import ImagePolicy
+from pipeline.typed import Typed
 
 Unit = Literal["samples", "images", "text_tokens", "visual_tokens", "all_tokens", "loss_tokens"]
 UNITS: tuple[Unit, ...] = (
@@ -29,10 +30,8 @@ UNITS: tuple[Unit, ...] = (
 Licenses = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
 
 
-class Share(BaseModel):
+class Share(Typed):
     """One entry of a recipe: a source, a group of sources, or all sources of a family."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: str | None = None
     family: str | None = None
@@ -75,10 +74,8 @@ class Share(BaseModel):
         return self.source or self.group or f"family:{self.family}"
 
 
-class Budget(BaseModel):
+class Budget(Typed):
     """How long the run is, in one unit."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     samples: int | None = Field(default=None, ge=1)
     tokens: int | None = Field(default=None, ge=1)
@@ -92,10 +89,8 @@ class Budget(BaseModel):
         return self
 
 
-class Packing(BaseModel):
+class Packing(Typed):
     """How draws become rows of equal length."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     tokens: int = Field(ge=8)
     """Capacity of a pack: text and visual tokens."""
@@ -117,10 +112,8 @@ Lacking = tuple[str, Share, tuple[int | str, ...]]
 """A name that the catalog does not have, the entry that has it, and the field there."""
 
 
-class Mixture(BaseModel):
+class Mixture(Typed):
     """A recipe file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     seed: int = Field(default=0, ge=0)

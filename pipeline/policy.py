@@ -8,8 +8,6 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveInt,
     SerializerFunctionWrapHandler,
@@ -18,6 +16,7 @@ from pydantic import (
 )
 
 from pipeline.slicing import all_grids, most_effective, nearest_area, nearest_shape, unpadded
+from pipeline.typed import Typed
 
 _BLOCK = 32_768
 """Pictures looked at together: their numbers stay in the processor's cache."""
@@ -32,10 +31,8 @@ Span = tuple[NDArray[np.int64], NDArray[np.int64]]
 """First, and how many."""
 
 
-class ImagePolicy(BaseModel):
+class ImagePolicy(Typed):
     """What the vision tower sees of a picture."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["resize", "pad", "slices", "anyres", "adaptive", "fixed"] = "resize"
     """One tile: squeezed to a square (`resize`) or letterboxed (`pad`). Or a grid of tiles and, last,

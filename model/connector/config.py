@@ -2,14 +2,12 @@
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag
+
+from pipeline.typed import Typed
 
 
-class _Connector(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Merging(_Connector):
+class Merging(Typed):
     """Neighbouring patches side by side become one visual token."""
 
     merge: int = Field(default=1, ge=1)
@@ -43,7 +41,7 @@ class MLP(Merging):
     kind: Literal["mlp"] = "mlp"
 
 
-class Region(_Connector):
+class Region(Typed):
     """Low-resolution features ask the high-resolution ones of their own region: TokenPacker."""
 
     kind: Literal["region"] = "region"
@@ -60,7 +58,7 @@ class Region(_Connector):
         return f"asked by regions of {self.merge} x {self.merge}"
 
 
-class _Queries(_Connector):
+class _Queries(Typed):
     queries: int = Field(default=64, ge=1)
 
     def tokens(self, side: int) -> float:
@@ -72,7 +70,7 @@ class _Queries(_Connector):
         return f"asked by {self.queries} queries"
 
 
-class Resampler(_Connector):
+class Resampler(Typed):
     """A square grid of learned queries and one cross-attention: Qwen-VL, MiniCPM-V."""
 
     kind: Literal["resampler"] = "resampler"

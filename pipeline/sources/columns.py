@@ -9,7 +9,7 @@ import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from catalog.errors import UserError
 from catalog.record import IMAGE, ImageRef, Message, Record, Task
@@ -18,6 +18,7 @@ from pipeline.sources.base import Bad, Item, need, refusal, rest
 from pipeline.sources.dialog import dialog_of
 from pipeline.sources.each import record_id
 from pipeline.sources.rows import lettered
+from pipeline.typed import Typed
 
 NAME = 64
 """A text of at most so many characters is no picture."""
@@ -41,10 +42,8 @@ NAMES: dict[str, tuple[str, ...]] = {
 """Field -> column names it is recognised by, in lower case, the surest first."""
 
 
-class Columns(BaseModel):
+class Columns(Typed):
     """Which columns hold what; None: recognised by name. An empty text switches a field off."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str | None = None
     images: str | tuple[str, ...] | None = None
@@ -62,10 +61,8 @@ class Columns(BaseModel):
     license: str | None = None
 
 
-class TableOptions(BaseModel):
+class TableOptions(Typed):
     """What a job may say to a table reader; `options_of` says which of them a reader takes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     columns: Columns = Columns()
     task: Task | None = None

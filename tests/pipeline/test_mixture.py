@@ -194,6 +194,18 @@ def loaded(folder: Path, old: str, new: str) -> Mixture:
             "write a whole number",
         ),
         (
+            "tokens: 256",
+            "tokens: 256, tiles: yes",
+            "line 8, field packing.tiles: is true, and wants a whole number",
+            "write a whole number",
+        ),
+        (
+            "weight: 2",
+            "weight: no",
+            "line 4, field sources.0.weight: is false, and wants a number",
+            "write a number",
+        ),
+        (
             "name: x",
             "name: 7",
             "line 1, field name: is the number 7, and wants text",
